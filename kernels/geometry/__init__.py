@@ -1,0 +1,1 @@
+"""Boxes, chunk grids, affine maps and tile layouts."""

@@ -1,0 +1,83 @@
+"""Affine and perspective maps as homogeneous matrices.
+
+A map of d-dimensional points is a `(d + 1, d + 1)` float64 matrix acting on columns
+`(z, y, x, 1)` (or `(y, x, 1)`). A tile's matrix takes source voxels to world voxels.
+Files hold the upper `d x (d + 1)` part where the last row is `0 … 0 1`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from warpbeam.kernels.geometry.box import Box
+
+Matrix = Float[np.ndarray, "d1 d1"]
+Points = Float[np.ndarray, "n d"]
+
+
+def translation(offset: Sequence[float]) -> Matrix:
+    """The map `p -> p + offset`."""
+    matrix = np.eye(len(offset) + 1)
+    matrix[:-1, -1] = offset
+    return matrix
+
+
+def homogeneous(matrix: Sequence[Sequence[float]]) -> Matrix:
+    """A square matrix from `d x (d + 1)` or `(d + 1) x (d + 1)` numbers.
+
+    Raises:
+        ValueError: another shape, a number that is not finite, or a singular map.
+    """
+    given = np.asarray(matrix, np.float64)
+    if given.ndim != 2 or given.shape[1] not in (3, 4):
+        raise ValueError(f"a 2-D map is 2x3 or 3x3, a 3-D map 3x4 or 4x4, got {given.shape}")
+    columns = given.shape[1]
+    if given.shape[0] == columns - 1:
+        given = np.vstack([given, np.eye(columns)[-1]])
+    if given.shape != (columns, columns):
+        raise ValueError(f"a 2-D map is 2x3 or 3x3, a 3-D map 3x4 or 4x4, got {given.shape}")
+    if not np.isfinite(given).all():
+        raise ValueError("a map holds a number that is not finite")
+    if abs(np.linalg.det(given)) < 1e-12:
+        raise ValueError("a map is singular: it flattens the image")
+    return given
+
+
+def is_affine(matrix: Matrix) -> bool:
+    return bool(np.array_equal(matrix[-1], np.eye(len(matrix))[-1]))
+
+
+def is_translation(matrix: Matrix) -> bool:
+    unit = np.eye(len(matrix))
+    return bool(np.array_equal(matrix[:, :-1], unit[:, :-1]) and matrix[-1, -1] == 1)
+
+
+def apply(matrix: Matrix, points: Points) -> Points:
+    """Maps points, one per row."""
+    mapped = points @ matrix[:-1, :-1].T + matrix[:-1, -1]
+    if is_affine(matrix):
+        return mapped
+    scale = points @ matrix[-1, :-1] + matrix[-1, -1]
+    return mapped / scale[:, None]
+
+
+def corners(box: Box) -> Points:
+    """The centres of the corner voxels of a box, one per row."""
+    ends = [(a, max(a, b - 1)) for a, b in zip(box.start, box.stop, strict=True)]
+    return np.array(list(itertools.product(*ends)), np.float64)
+
+
+def bounding_box(matrix: Matrix, box: Box) -> Box:
+    """The voxels whose centres can lie inside the mapped `box`.
+
+    Straight edges stay straight under affine and perspective maps, so the corners suffice.
+    A hair (1e-6 voxel) is forgiven, so that a whole-numbered shift keeps every voxel.
+    """
+    mapped = apply(matrix, corners(box))
+    start = np.ceil(mapped.min(axis=0) - 1e-6).astype(int)
+    stop = np.floor(mapped.max(axis=0) + 1e-6).astype(int) + 1
+    return Box(tuple(start.tolist()), tuple(stop.tolist()))

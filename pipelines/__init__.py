@@ -1,0 +1,1 @@
+"""The jobs: typed configuration, plan, Beam graph, command line, report."""

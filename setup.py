@@ -1,0 +1,60 @@
+"""Installs ./kernels, ./transforms and ./pipelines below one name, `warpbeam`.
+
+The plain names are taken on the package index, so they are mapped below one name
+of our own; there is no `warpbeam/` folder (a PEP 420 namespace parent).
+"""
+
+from setuptools import find_packages, setup
+
+NAME = "warpbeam"
+LAYERS = find_packages(include=["kernels*", "transforms*", "pipelines*"])
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Stitch, align, register, fuse and segment microscopy volumes on Apache Beam",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    package_dir={NAME: "."},
+    packages=[f"{NAME}.{layer}" for layer in LAYERS],
+    package_data={"": ["py.typed", "*.j2", "*.html", "demo_tiles/*"]},
+    install_requires=[
+        "apache-beam",
+        "gcsfs",
+        "imagecodecs",
+        "jaxtyping",
+        "jinja2",
+        "matplotlib",
+        "numpy",
+        "opencv-contrib-python-headless",
+        "pyarrow",
+        "pydantic",
+        "pyyaml",
+        "rich",
+        "scikit-image",
+        "scipy",
+        "tensorstore",
+        "tifffile",
+    ],
+    extras_require={
+        "jax": ["jax", "jaxlib"],
+        "ants": ["antspyx"],
+        "torch": ["torch"],
+        "test": [
+            "beartype",
+            "build",
+            "hypothesis",
+            "mypy",
+            "ngff-zarr[validate]",
+            "ome-zarr-models",
+            "psutil",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "types-pyyaml",
+            "zarr",
+        ],
+    },
+    options={"editable_wheel": {"mode": "strict"}},
+    entry_points={"console_scripts": [f"{NAME}={NAME}.pipelines.cli:main"]},
+)

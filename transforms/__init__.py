@@ -1,0 +1,1 @@
+"""Beam: keys move, pixels stay. Public PTransforms around pure functions."""

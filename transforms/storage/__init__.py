@@ -1,0 +1,1 @@
+"""Everything that touches a store, without Beam: volumes, tile lists, ledger, provenance."""
