@@ -7,7 +7,7 @@ encodes the same way on every worker. `KeyCoder` makes that a contract.
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 
@@ -39,17 +39,38 @@ class ShardKey(NamedTuple):
 
 
 class KeyCoder(beam.coders.Coder):
-    """Keys as compact JSON: deterministic, readable in a dump, the same on every platform."""
+    """Keys of one kind as compact JSON: deterministic, and readable in a dump."""
 
-    def encode(self, value: tuple[object, ...]) -> bytes:
+    def __init__(self, kind: type[tuple[Any, ...]]) -> None:
+        self._kind = kind
+
+    @classmethod
+    def from_type_hint(cls, typehint: type[tuple[Any, ...]], _registry: object) -> KeyCoder:
+        return cls(typehint)
+
+    def encode(self, value: tuple[Any, ...]) -> bytes:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=True).encode()
 
-    def decode(self, encoded: bytes) -> tuple[object, ...]:
-        return _as_tuple(json.loads(encoded))
+    def decode(self, encoded: bytes) -> tuple[Any, ...]:
+        fields = map(_as_tuple, json.loads(encoded))
+        return self._kind(*fields)  # type: ignore[arg-type]
 
     def is_deterministic(self) -> bool:
         return True
 
+    def to_type_hint(self) -> type[tuple[Any, ...]]:
+        return self._kind
 
-def _as_tuple(value: object) -> object:
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyCoder) and self._kind is other._kind
+
+    def __hash__(self) -> int:
+        return hash((KeyCoder, self._kind))
+
+
+def _as_tuple(value: Any) -> Any:
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+
+
+for _kind in (MontageKey, TileKey, ShardKey):
+    beam.coders.registry.register_coder(_kind, KeyCoder)

@@ -1,0 +1,1 @@
+"""From placed tiles to one image: warp, weigh, blend, cell by cell."""

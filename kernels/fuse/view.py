@@ -1,0 +1,93 @@
+"""The pixels of one tile that are at hand, and where they belong."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Num, Shaped
+
+from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.geometry.box import Box
+
+
+@dataclass(frozen=True)
+class Shading:
+    """How a tile's grey values become comparable: `(pixel - dark) / flat * gain + offset`.
+
+    `flat` (mean 1) and `dark` have the shape of the whole tile; None leaves them out.
+    """
+
+    flat: Float[np.ndarray, "..."] | None = None
+    dark: Float[np.ndarray, "..."] | None = None
+    gain: float = 1.0
+    offset: float = 0.0
+
+    @property
+    def is_identity(self) -> bool:
+        return self.flat is None and self.dark is None and (self.gain, self.offset) == (1.0, 0.0)
+
+    def correct(self, pixels: Num[np.ndarray, "..."], window: Box) -> Float[np.ndarray, "..."]:
+        """The corrected float32 pixels of `window` (in voxels of the tile)."""
+        out = pixels.astype(np.float32)
+        if self.dark is not None:
+            out -= self.dark[window.slices]
+        if self.flat is not None:
+            out /= self.flat[window.slices]
+        if self.gain != 1.0:
+            out *= np.float32(self.gain)
+        if self.offset != 0.0:
+            out += np.float32(self.offset)
+        return out
+
+
+@dataclass(frozen=True)
+class TileView:
+    """A window of one tile.
+
+    Attributes:
+        pixels: the window, `yx` or `zyx`, in the dtype of the source.
+        window: which voxels of the tile `pixels` holds.
+        shape: shape of the whole tile, which the blending weights refer to.
+        matrix: homogeneous map from voxels of the tile to voxels of the output.
+        mask: True where the tile is valid, over `window`; None means everywhere.
+        shading: grey value correction.
+    """
+
+    pixels: Num[np.ndarray, "..."]
+    window: Box
+    shape: tuple[int, ...]
+    matrix: Float[np.ndarray, "d1 d1"]
+    mask: Shaped[np.ndarray, "..."] | None = None
+    shading: Shading = field(default_factory=Shading)
+
+    @functools.cached_property
+    def inverse(self) -> affine.Matrix:
+        """Output voxels to voxels of the tile."""
+        return np.linalg.inv(self.matrix)
+
+    @functools.cached_property
+    def footprint(self) -> Box:
+        """The output voxels that the tile's area, half a voxel around its centres, can reach."""
+        area = Box.of_shape(self.shape).pad((1,) * len(self.shape))
+        return affine.bounding_box(self.matrix, area)
+
+    def crop(self, box: Box) -> tuple[Float[np.ndarray, "..."], Box]:
+        """Corrected float32 pixels of the part of `box` that is at hand, and that part."""
+        part = box & self.window
+        pixels = self.pixels[part.relative_to(self.window.start).slices]
+        return self.shading.correct(pixels, part), part
+
+    def crop_mask(self, box: Box) -> Float[np.ndarray, "..."]:
+        """The mask of a box inside the window, as float32 0 and 1."""
+        if self.mask is None:
+            return np.ones(box.shape, np.float32)
+        return self.mask[box.relative_to(self.window.start).slices].astype(np.float32)
+
+
+def source_box(inverse: affine.Matrix, shape: tuple[int, ...], target: Box, margin: int) -> Box:
+    """The voxels of a tile that rendering `target` (output voxels) needs; may be empty."""
+    ndim = target.ndim
+    reached = affine.bounding_box(inverse, target.pad((1,) * ndim)).pad((margin,) * ndim)
+    return reached & Box.of_shape(shape)

@@ -1,0 +1,1 @@
+"""How tiles of a mosaic lie to each other: links measured pair by pair, judged, and solved."""

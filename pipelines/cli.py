@@ -1,0 +1,217 @@
+"""The command line: `warpbeam JOB …`. Imports of the jobs wait until one is chosen."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+_EPILOG = """\
+A job takes its settings from a YAML file, or from tiles and output given directly:
+
+  warpbeam stitch tiles.csv stitched/
+  warpbeam stitch job.yaml --set blend.mode=cosine -- --runner=FlinkRunner --parallelism=64
+
+What follows -- goes to Apache Beam. Exit status: 0 done, 1 some keys failed (listed),
+2 bad usage or configuration. A run that was stopped continues when it is started again.
+"""
+
+_JOBS = {
+    "stitch": "place overlapping tiles and fuse them into one volume",
+    "fuse": "fuse tiles whose matrices are known",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with the nearest command or option named in the error."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        import difflib
+
+        words = message.replace("'", " ").replace("(", " ").split()
+        known = [*self._option_string_actions, *_JOBS, *_TOOLS]
+        near = [n for w in words for n in difflib.get_close_matches(w, known, 1, 0.7) if n != w]
+        hint = f"{near[0]}?" if near else "see --help"
+        sys.stderr.write(
+            f"the command line is wrong\n  where:    {self.prog}\n  expected: {hint}\n"
+            f"  got:      {message}\n  to do:    run `{self.prog} --help`\n"
+        )
+        raise SystemExit(2)
+
+
+def _add_jobs(commands: argparse._SubParsersAction[_Parser]) -> None:
+    for name, what in _JOBS.items():
+        job = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
+        job.add_argument("source", help="job file (.yaml), tile list, or folder of tiles")
+        job.add_argument("output", nargs="?", help="folder or bucket prefix of the run")
+        _add_settings(job)
+        job.add_argument("--stages", help="run these stages alone, comma-separated")
+        job.add_argument("--overwrite", action="store_true", help="replace another run's output")
+        job.add_argument("--quiet", action="store_true", help="no progress")
+        job.set_defaults(call=_run_job, job=name)
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.FIELD=VALUE",
+        help="change a setting; may be repeated",
+    )  # fmt: skip
+
+
+def _plan(commands: argparse._SubParsersAction[_Parser]) -> None:
+    what = "what a job will do, need and cost; nothing is written"
+    plan = commands.add_parser("plan", help=what, description=what, allow_abbrev=False)
+    plan.add_argument("job", choices=_JOBS)
+    plan.add_argument("source", help="job file (.yaml), tile list, or folder of tiles")
+    plan.add_argument("output", nargs="?", help="folder or bucket prefix of the run")
+    _add_settings(plan)
+    plan.set_defaults(call=_run_plan)
+
+
+def _explain(commands: argparse._SubParsersAction[_Parser]) -> None:
+    what = "every setting of a job: meaning, range, default"
+    explain = commands.add_parser("explain", help=what, description=what, allow_abbrev=False)
+    explain.add_argument("job", choices=_JOBS)
+    explain.add_argument("--schema", action="store_true", help="as JSON Schema, for editors")
+    explain.set_defaults(call=_run_explain)
+
+
+def _demo(commands: argparse._SubParsersAction[_Parser]) -> None:
+    what = "stitch real tiles that come with warpbeam"
+    demo = commands.add_parser("demo", help=what, description=what, allow_abbrev=False)
+    demo.add_argument("output", nargs="?", default="demo-output")
+    demo.set_defaults(call=_run_demo)
+
+
+def _inspect(commands: argparse._SubParsersAction[_Parser]) -> None:
+    what = "what a volume is, and whether it is valid"
+    inspect = commands.add_parser("inspect", help=what, description=what, allow_abbrev=False)
+    inspect.add_argument("volume", help="a volume, or a run's folder")
+    inspect.set_defaults(call=_run_inspect)
+
+
+def _report(commands: argparse._SubParsersAction[_Parser]) -> None:
+    what = "write report.html of a run again"
+    report = commands.add_parser("report", help=what, description=what, allow_abbrev=False)
+    report.add_argument("run", help="a run's folder")
+    report.set_defaults(call=_run_report)
+
+
+def _view(commands: argparse._SubParsersAction[_Parser]) -> None:
+    what = "serve a volume to Neuroglancer and to a local page"
+    view = commands.add_parser("view", help=what, description=what, allow_abbrev=False)
+    view.add_argument("volume", help="a volume, or a run's folder")
+    view.add_argument("--port", type=int, default=0, help="0: any free port")
+    view.add_argument("--open", action="store_true", help="open the page in a browser")
+    view.set_defaults(call=_run_view)
+
+
+_TOOLS: dict[str, Callable[[argparse._SubParsersAction[_Parser]], None]] = {
+    "plan": _plan,
+    "explain": _explain,
+    "demo": _demo,
+    "inspect": _inspect,
+    "report": _report,
+    "view": _view,
+}
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="warpbeam",
+        description="Stitch and fuse microscopy tiles into volumes, on a laptop or a cluster.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_jobs(commands)
+    for add in _TOOLS.values():
+        add(commands)
+    return parser
+
+
+def _version() -> str:
+    import importlib.metadata
+
+    try:
+        return f"warpbeam {importlib.metadata.version('warpbeam')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "warpbeam (not installed)"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    ours, beams = given, []
+    if "--" in given:
+        split = given.index("--")
+        ours, beams = given[:split], given[split + 1 :]
+    options = _parser().parse_args(ours)
+    options.beam = beams
+    from warpbeam.transforms.storage.errors import InputError
+
+    try:
+        status: int = options.call(options)
+    except InputError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command continues where this one ended\n")
+        return 130
+    return status
+
+
+def _run_job(options: argparse.Namespace) -> int:
+    from warpbeam.pipelines import console
+
+    job = console.make_job(options.job, options.source, options.output, options.set)
+    stages = options.stages.split(",") if options.stages else None
+    return console.run_job(
+        job, options.beam, stages=stages, overwrite=options.overwrite, quiet=options.quiet
+    )
+
+
+def _run_plan(options: argparse.Namespace) -> int:
+    from warpbeam.pipelines import console
+
+    output = options.output or (None if options.source.endswith((".yaml", ".yml")) else "OUTPUT")
+    job = console.make_job(options.job, options.source, output, options.set)
+    return console.show_plan(job)
+
+
+def _run_explain(options: argparse.Namespace) -> int:
+    from warpbeam.pipelines import explain
+
+    sys.stdout.write(explain.text(options.job, schema=options.schema) + "\n")
+    return 0
+
+
+def _run_demo(options: argparse.Namespace) -> int:
+    from warpbeam.pipelines import demo
+
+    return demo.run(options.output)
+
+
+def _run_inspect(options: argparse.Namespace) -> int:
+    from warpbeam.pipelines import inspect
+
+    return inspect.run(options.volume)
+
+
+def _run_report(options: argparse.Namespace) -> int:
+    from warpbeam.pipelines import report
+
+    sys.stdout.write(report.write(options.run) + "\n")
+    return 0
+
+
+def _run_view(options: argparse.Namespace) -> int:
+    from warpbeam.pipelines import view
+
+    return view.run(options.volume, options.port, open_browser=options.open)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,286 @@
+"""Typed configuration of the jobs: what may be set, its range, its default, its meaning.
+
+One frozen model per job, read from YAML and `--set section.field=value`. What is not
+known is an error that names the nearest field. Defaults live here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from warpbeam.transforms.storage.errors import InputError
+
+
+class Section(BaseModel):
+    """A group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputConfig(Section):
+    """How the tile list is read."""
+
+    format: Literal["table", "fiji", "mist", "pattern", "stage", "matrices"] | None = Field(
+        None, description="which list to read where a folder holds several"
+    )
+    images: str | None = Field(None, description="folder of the files that the list names")
+    pattern: str | None = Field(
+        None,
+        description="name pattern of a folder of images, such as 'tile_{row}_{col}.tif'; "
+        "fields: row col index tile z section channel time",
+    )
+    grid: tuple[int, int] | None = Field(None, description="rows and columns, to place {index}")
+    order: Literal["row", "column"] = Field("row", description="how {index} visits the grid")
+    snake: bool = Field(False, description="every second row (column) of {index} runs backwards")
+    overlap: float | tuple[float, float] | None = Field(
+        None, description="nominal overlap of a grid: a fraction below 1, or pixels; yx or one"
+    )
+    voxel_um: float | tuple[float, ...] | None = Field(
+        None, description="voxel size yx or zyx in micrometres; else what the files say"
+    )
+    flip_y: bool = Field(False, description="the stage's y axis runs against the images'")
+    flip_x: bool = Field(False, description="the stage's x axis runs against the images'")
+    swap_xy: bool = Field(False, description="the stage's x axis is the images' y axis")
+    transforms: str | None = Field(
+        None, description="transforms.json with a matrix per tile, joined to the tile list"
+    )
+
+
+class LinkConfig(Section):
+    """How neighbouring tiles are compared."""
+
+    channel: int = Field(0, ge=0, description="the channel that is compared")
+    search_px: float = Field(
+        24.0, gt=0, le=512, description="largest error of the stage between two neighbours, px"
+    )
+    min_overlap_px: int = Field(
+        12, ge=4, description="narrowest nominal overlap that is compared, px"
+    )
+
+
+class SolveConfig(Section):
+    """How all tiles are placed together."""
+
+    model: Literal["translation", "rigid", "affine"] = Field(
+        "translation", description="what may happen to a tile"
+    )
+    stage_sigma_px: float = Field(
+        8.0, gt=0, description="standard error of a stage position, px: the weight of the prior"
+    )
+
+
+class ShadingConfig(Section):
+    """How grey values are made comparable."""
+
+    flatfield: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="estimate and remove the shading that all tiles share; auto: from 8 tiles on",
+    )
+    dark: bool = Field(False, description="estimate an additive background too")
+    gain: Literal["off", "gain", "gain-offset"] = Field(
+        "gain", description="match the brightness of tiles over their overlaps"
+    )
+
+
+class BlendConfig(Section):
+    """How overlapping tiles become one image."""
+
+    mode: Literal["linear", "cosine", "mean", "max", "closest", "multiband"] = Field(
+        "linear", description="see the README for a picture of each"
+    )
+    interpolation: Literal["nearest", "linear", "cubic", "lanczos"] = Field(
+        "linear", description="how a tile is sampled; lanczos in 2-D only"
+    )
+
+
+class VolumeConfig(Section):
+    """What is written."""
+
+    format: Literal["zarr3", "zarr2", "n5", "precomputed"] = Field(
+        "zarr3", description="zarr3 is OME-NGFF 0.5, sharded; zarr2 is OME-NGFF 0.4"
+    )
+    chunk_2d: tuple[int, int] = Field((512, 512), description="yx voxels a viewer fetches at once")
+    shard_2d: tuple[int, int] = Field((2048, 2048), description="yx voxels of one stored object")
+    chunk_3d: tuple[int, int, int] = Field((32, 128, 128), description="the same for volumes, zyx")
+    shard_3d: tuple[int, int, int] = Field((64, 512, 512), description="the same for volumes, zyx")
+    compression: int = Field(1, ge=0, le=9, description="level of zstd (gzip in N5)")
+    pyramid: bool = Field(True, description="write coarser levels too")
+    coverage: bool = Field(False, description="write how many tiles lie on each voxel")
+
+    @model_validator(mode="after")
+    def _whole_chunks(self) -> VolumeConfig:
+        for chunk, shard in ((self.chunk_2d, self.shard_2d), (self.chunk_3d, self.shard_3d)):
+            if min(chunk) < 1 or any(s % c for s, c in zip(shard, chunk, strict=True)):
+                raise ValueError(f"a shard {shard} must hold whole chunks {chunk}")
+        return self
+
+
+class RunConfig(Section):
+    """How the work is done; never changes the result."""
+
+    workers: int = Field(0, ge=0, description="local workers; 0: one per core")
+    worker_memory_gb: float = Field(4.0, gt=0, description="refuse a plan that needs more a worker")
+    attempts: int = Field(4, ge=1, le=20, description="tries of a unit whose store is busy")
+    price_per_core_hour: float = Field(
+        0.07, ge=0, description="for the estimate in the plan; list price of a cloud core, USD"
+    )
+
+
+# Sections that say how or where work is done, not what comes out.
+_NOT_IN_RESULT = {"run", "output", "tiles"}
+
+
+class JobConfig(Section):
+    """What every job has."""
+
+    tiles: str = Field(description="tile list, or folder of tiles")
+    output: str = Field(description="folder or bucket prefix of the run")
+    input: InputConfig = InputConfig()
+    shading: ShadingConfig = ShadingConfig()
+    blend: BlendConfig = BlendConfig()
+    volume: VolumeConfig = VolumeConfig()
+    run: RunConfig = RunConfig()
+
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that decide the output."""
+        return self.model_dump(mode="json", exclude=_NOT_IN_RESULT)
+
+
+class StitchConfig(JobConfig):
+    """Overlapping tiles with rough positions -> one fused volume and a matrix per tile."""
+
+    link: LinkConfig = LinkConfig()
+    solve: SolveConfig = SolveConfig()
+
+
+class FuseConfig(JobConfig):
+    """Tiles with known matrices -> one fused volume."""
+
+    shading: ShadingConfig = ShadingConfig(flatfield="off", gain="off")
+
+
+Config = TypeVar("Config", bound=JobConfig)
+
+
+def load(model: type[Config], path: str | None, given: dict[str, Any]) -> Config:
+    """A job's configuration from a YAML file and settings given beside it.
+
+    Args:
+        model: the job's model.
+        path: YAML file, or None.
+        given: dotted name -> value; wins over the file.
+
+    Raises:
+        InputError: the file is missing or no YAML, or a setting is unknown or out of range.
+    """
+    values = _read_yaml(path) if path else {}
+    for name, value in given.items():
+        _put(values, name, value, model)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, model, path) from None
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """`section.field=value` texts; values are read as YAML."""
+    found = {}
+    for text in texts:
+        name, mark, value = text.partition("=")
+        if not mark:
+            raise InputError(
+                "a setting has no value",
+                where=f"--set {text}",
+                expected="section.field=value",
+                got=text,
+                fix="write it as in --set blend.mode=cosine",
+            )
+        found[name.strip()] = yaml.safe_load(value)
+    return found
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise InputError(
+            "there is no job file",
+            where=path,
+            expected="a YAML file with the settings of the job",
+            got="nothing",
+            fix="correct the path, or give the tiles and the output on the command line",
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            "the job file is not YAML",
+            where=path,
+            expected="lines such as 'blend: {mode: linear}'",
+            got=str(error),
+            fix="correct the file",
+        ) from None
+    if not isinstance(values, dict):
+        raise InputError(
+            "the job file holds no settings",
+            where=path,
+            expected="a mapping from names to values",
+            got=type(values).__name__,
+            fix="begin with 'tiles: …' and 'output: …'",
+        )
+    return values
+
+
+def _put(values: dict[str, Any], name: str, value: Any, model: type[JobConfig]) -> None:
+    *sections, field = name.split(".")
+    place = values
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise _unknown(name, model)
+    place[field] = value
+
+
+def field_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every setting of a model by its dotted name."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from field_names(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _unknown(name: str, model: type[JobConfig]) -> InputError:
+    known = list(field_names(model))
+    leaves = {k.rsplit(".", 1)[-1]: k for k in known}
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    near = near or [
+        leaves[n] for n in difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, 1, 0.5)
+    ]
+    return InputError(
+        "a setting is not known",
+        where=name,
+        expected=f"{near[0]}?" if near else "one of the settings of this job",
+        got=name,
+        fix=f"see `warpbeam explain {model.__name__.removesuffix('Config').lower()}`",
+    )
+
+
+def _explain(error: ValidationError, model: type[JobConfig], path: str | None) -> InputError:
+    """The first thing that pydantic found, in our four parts."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return _unknown(name, model)
+    return InputError(
+        "a setting is missing" if first["type"] == "missing" else "a setting has a bad value",
+        where=f"{name or model.__name__} in {path or 'the command line'}",
+        expected=first["msg"],
+        got="nothing" if first["type"] == "missing" else repr(first["input"]),
+        fix=f"see `warpbeam explain {model.__name__.removesuffix('Config').lower()}`",
+    )

@@ -1,0 +1,160 @@
+"""What the jobs say on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from warpbeam.pipelines import config as configuration
+from warpbeam.pipelines.job import Job, Outcome
+from warpbeam.transforms import progress
+
+_MOST_FAILURES_SHOWN = 20
+_LOG_EVERY_S = 10.0
+
+
+def make_job(name: str, source: str, output: str | None, settings: Sequence[str]) -> Job[Any]:
+    """A job from what stands on the command line.
+
+    Raises:
+        InputError: something that the user gave is wrong.
+    """
+    kind = _job_kind(name)
+    given = configuration.parse_settings(settings)
+    path = None
+    if source.endswith((".yaml", ".yml")):
+        path = source
+        if output is not None:
+            given.setdefault("output", output)
+    else:
+        given.setdefault("tiles", source)
+        if output is not None:
+            given.setdefault("output", output)
+    model = kind.__orig_bases__[0].__args__[0]  # type: ignore[attr-defined]
+    return kind(configuration.load(model, path, given))
+
+
+def _job_kind(name: str) -> type[Job[Any]]:
+    if name == "stitch":
+        from warpbeam.pipelines.stitch import StitchJob
+
+        return StitchJob
+    from warpbeam.pipelines.fuse import FuseJob
+
+    return FuseJob
+
+
+def show_plan(job: Job[Any]) -> int:
+    """Prints the plan; exit status 2 by InputError if a worker would need too much memory."""
+    import os
+
+    settings = job.config.run
+    plan = job.plan()
+    workers = settings.workers or os.cpu_count() or 1
+    sys.stdout.write(plan.text(workers, settings.price_per_core_hour) + "\n")
+    plan.refuse_if_too_large(settings.worker_memory_gb)
+    return 0
+
+
+def run_job(
+    job: Job[Any],
+    flags: Sequence[str],
+    *,
+    stages: Sequence[str] | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Runs a job with progress and prints its summary; returns the exit status."""
+    watch = None if quiet else show_progress
+    outcome = job.execute(flags, stages=stages, overwrite=overwrite, watch=watch)
+    sys.stdout.write(summary(outcome))
+    return outcome.exit_code
+
+
+def summary(outcome: Outcome) -> str:
+    """What was measured and what failed, as text."""
+    width = max(map(len, outcome.numbers), default=0)
+    lines = [f"{name.ljust(width)}  {_number(v)}" for name, v in outcome.numbers.items()]
+    lines.append(f"{'seconds'.ljust(width)}  {outcome.seconds:.1f}")
+    if outcome.failures:
+        lines.append(f"\n{len(outcome.failures)} keys failed; everything else is done:")
+        for failure in outcome.failures[:_MOST_FAILURES_SHOWN]:
+            first = failure.cause.splitlines()[0] if failure.cause else failure.error
+            where = [ln.strip() for ln in failure.cause.splitlines()[1:] if "where:" in ln]
+            lines.append(f"  {failure.stage} {failure.key}: {first} {' '.join(where)}".rstrip())
+        hidden = len(outcome.failures) - _MOST_FAILURES_SHOWN
+        if hidden > 0:
+            lines.append(f"  … and {hidden} more in run.json")
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (tuple, list)):
+        return " x ".join(map(str, value))
+    return str(value)
+
+
+@contextlib.contextmanager
+def show_progress() -> Iterator[None]:
+    """A line per stage: a moving bar where a person watches, a log line now and then elsewhere."""
+    progress.reset()
+    ended = threading.Event()
+    draw = _draw_bars if sys.stderr.isatty() else _log_lines
+    thread = threading.Thread(target=draw, args=(ended,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _draw_bars(ended: threading.Event) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+        while True:
+            last = ended.wait(0.25)
+            for name, stage in progress.snapshot().items():
+                if name not in tasks:
+                    tasks[name] = bars.add_task(name, total=None, note="")
+                bars.update(
+                    tasks[name], total=stage.expected, completed=stage.finished, note=_note(stage)
+                )
+            if last:
+                return
+
+
+def _log_lines(ended: threading.Event) -> None:
+    began, said = time.time(), ""
+    while True:
+        last = ended.wait(_LOG_EVERY_S)
+        parts = [
+            f"{name} {stage.finished}/{stage.expected}{_note(stage)}"
+            for name, stage in progress.snapshot().items()
+        ]
+        line = ", ".join(parts)
+        if line != said:
+            sys.stderr.write(f"{time.time() - began:7.1f} s  {line}\n")
+            said = line
+        if last:
+            return
+
+
+def _note(stage: progress.StageProgress) -> str:
+    notes = [
+        f"{stage.outcomes[kind]} {kind}" for kind in ("skipped", "failed") if stage.outcomes[kind]
+    ]
+    return f" ({', '.join(notes)})" if notes else ""

@@ -1,0 +1,57 @@
+"""Every setting of a job, from the models themselves."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from warpbeam.pipelines.config import FuseConfig, JobConfig, StitchConfig
+
+_MODELS: dict[str, type[JobConfig]] = {"stitch": StitchConfig, "fuse": FuseConfig}
+
+
+def text(job: str, *, schema: bool = False) -> str:
+    """The settings of a job, for reading or as JSON Schema."""
+    model = _MODELS[job]
+    if schema:
+        return json.dumps(model.model_json_schema(), indent=1)
+    return "\n".join([f"{job}: {model.__doc__}", *_lines(model, "")])
+
+
+def _lines(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield f"\n{name}: {kind.__doc__}"
+            default = field.default if isinstance(field.default, BaseModel) else kind()
+            yield from _section(default, f"{prefix}{name}.")
+        else:
+            yield from _field(prefix + name, field, field.get_default())
+
+
+def _section(values: BaseModel, prefix: str) -> Iterator[str]:
+    for name, field in type(values).model_fields.items():
+        yield from _field(prefix + name, field, getattr(values, name))
+
+
+def _field(name: str, field: FieldInfo, default: object) -> Iterator[str]:
+    shown = "required" if field.is_required() else f"default {_plain(default)}"
+    limits = ", ".join(map(str, field.metadata))
+    yield f"  {name}  [{_kind(field)}{'; ' + limits if limits else ''}; {shown}]"
+    yield textwrap.fill(
+        field.description or "", 96, initial_indent=" " * 6, subsequent_indent=" " * 6
+    )
+
+
+def _plain(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def _kind(field: FieldInfo) -> str:
+    kind = field.annotation
+    words = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
+    return words.replace("typing.", "").replace("Literal", "").replace("NoneType", "None")

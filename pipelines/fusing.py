@@ -1,0 +1,156 @@
+"""The stages that `stitch` and `fuse` share: tiles in, volume out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from warpbeam.pipelines import estimate
+from warpbeam.pipelines.config import JobConfig
+from warpbeam.pipelines.graph import JobGraph
+from warpbeam.pipelines.plan import Plan
+from warpbeam.transforms.canvas import LayOut, OutputSettings, frame, load_canvas, volume_spec
+from warpbeam.transforms.convert import ConvertTile
+from warpbeam.transforms.fuse import FuseSettings, FuseTiles
+from warpbeam.transforms.placement import load_placement
+from warpbeam.transforms.pyramid import BuildShard, list_shards
+from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage import ngff
+from warpbeam.transforms.storage.ledger import Ledger, Record, digest
+from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.storage.tiles import TileList
+from warpbeam.transforms.storage.volume_spec import VolumeSpec
+from warpbeam.transforms.tiles import PlacedTile, TileSource, load_sources, sources_of
+
+
+def add_convert(graph: JobGraph, run: RunFolder, tiles: TileList) -> None:
+    """Copies the tiles that cannot be read in parts."""
+    largest = tuple(max(column) for column in zip(*(t.shape for t in tiles.tiles), strict=True))
+    shape = (len(tiles), len(tiles.channels), *largest)
+    work = ConvertTile(run, shape, tiles.dtype)
+    graph.map("convert", None, functools.partial(_unconverted, run), work)
+
+
+def _unconverted(run: RunFolder) -> Iterator[Unit]:
+    for source in load_sources(run):
+        if not source.direct:
+            yield source.key, [source.row, source.images]
+
+
+def available(run: RunFolder, converted: Ledger) -> Iterator[TileSource]:
+    """The tiles whose pixels can be had: a tile that failed to convert is left out."""
+    done = {key for key, _ in converted.records()}
+    return (s for s in load_sources(run) if s.direct or s.key in done)
+
+
+def output_settings(config: JobConfig, tiles: TileList) -> OutputSettings:
+    """The volume that a configuration and a tile list ask for."""
+    chosen = config.volume
+    flat = tiles.ndim == 2
+    voxel = tiles.voxel_um or (1.0,) * tiles.ndim
+    return OutputSettings(
+        dtype=tiles.dtype,
+        channels=tiles.channels,
+        chunk=(1, *chosen.chunk_2d) if flat else chosen.chunk_3d,
+        shard=(1, *chosen.shard_2d) if flat else chosen.shard_3d,
+        compression=chosen.compression,
+        voxel=(1.0,) * (3 - len(voxel)) + tuple(voxel),
+        unit="micrometer" if tiles.voxel_um else None,
+        pyramid=chosen.pyramid,
+        coverage=chosen.coverage,
+    )
+
+
+def add_fusion(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileList) -> None:
+    """Canvas, fused shards, and the levels above them."""
+    output = output_settings(config, tiles)
+    settings = FuseSettings(config.blend.mode, config.blend.interpolation, config.volume.coverage)
+    graph.map(
+        "canvas", asdict(output), functools.partial(_one_canvas, run), LayOut(run, output),
+        critical=True,
+    )  # fmt: skip
+    graph.add(
+        "fuse",
+        asdict(settings),
+        functools.partial(_placed, run, graph.ledger("convert")),
+        lambda stage: FuseTiles(stage, run, settings),
+    )
+    volumes = {"pyramid": run.volume}
+    if config.volume.coverage:
+        volumes["coverage"] = run.coverage
+    for level in range(1, _most_levels(tiles, output, run)):
+        for name, uri in volumes.items():
+            listing = functools.partial(list_shards, uri, level, graph.ledger("fuse"))
+            graph.map(f"{name}_{level}", None, listing, BuildShard(uri))
+
+
+def nominal_spec(tiles: TileList, output: OutputSettings, run: RunFolder) -> VolumeSpec:
+    """The volume as it would be if the tiles lay where the list says."""
+    placed = [
+        PlacedTile(source, tile.world_matrix().tolist())
+        for source, tile in zip(sources_of(tiles, direct=True), tiles.tiles, strict=True)
+    ]
+    return volume_spec(frame(placed, output, run.format), output, run)
+
+
+def _most_levels(tiles: TileList, output: OutputSettings, run: RunFolder) -> int:
+    """A bound on the levels: solving moves tiles, but hardly doubles the volume."""
+    return len(nominal_spec(tiles, output, run).levels) + 1
+
+
+def _one_canvas(run: RunFolder) -> Iterator[Unit]:
+    yield ("canvas",), digest([p.matrix for p in load_placement(run)])
+
+
+def _placed(run: RunFolder, converted: Ledger) -> Iterator[PlacedTile]:
+    usable = {source.key for source in available(run, converted)}
+    return (placed for placed in load_placement(run) if placed.source.key in usable)
+
+
+def plan(run: RunFolder, config: JobConfig, tiles: TileList, sources: Sequence[TileSource]) -> Plan:
+    """What the shared stages will do, from the positions in the tile list."""
+    spec = nominal_spec(tiles, output_settings(config, tiles), run)
+    stages = (
+        estimate.convert(tiles, needed=not all(s.direct for s in sources)),
+        estimate.fuse(tiles, spec, config),
+        estimate.pyramid(spec, estimate.itemsize(tiles)),
+    )
+    what = (
+        f"{len(tiles)} tiles of {' x '.join(map(str, tiles.tiles[0].shape))} {tiles.dtype}, "
+        f"{len(tiles.channels)} channels, {len(tiles.montages())} montages",
+        f"-> {run.volume}: {' x '.join(map(str, spec.shape))} (tczyx), {len(spec.levels)} levels, "
+        f"shards {' x '.join(map(str, spec.shard))}",
+    )
+    return Plan(stages, estimate.BASE_MEMORY, what)
+
+
+def numbers(graph: JobGraph, run: RunFolder, seconds: float) -> dict[str, Any]:
+    """What was measured on the fused volume, and its display window."""
+    records = [record for _, record in graph.ledger("fuse").records()]
+    voxels = sum(r["voxels"] for r in records)
+    windows = _windows(records)
+    if windows and run.format.startswith("zarr"):
+        ngff.set_window(run.volume, windows)
+    covered = sum(r["covered"] for r in records)
+    return {
+        "output": run.volume,
+        "shape_tczyx": load_canvas(run).shape,
+        "covered_fraction": covered / max(voxels, 1),
+        "megavoxels": voxels / 1e6,
+        "megavoxels_per_second": voxels / 1e6 / seconds,
+    }
+
+
+def _windows(records: Sequence[Record]) -> list[tuple[float, float]]:
+    """Per channel the darkest and brightest value worth showing: 0.5 % and 99.5 %."""
+    found = []
+    for channel in range(max((len(r["quantiles"]) for r in records), default=0)):
+        levels = [r["quantiles"][channel] for r in records if r["quantiles"][channel]]
+        if levels:
+            low, high = np.quantile(np.concatenate(levels), [0.005, 0.995])
+            found.append((float(low), float(max(high, low + 1))))
+    return found

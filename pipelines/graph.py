@@ -1,0 +1,79 @@
+"""A job as one Beam graph: stages in a row, a barrier between each two.
+
+Every stage's ledger is named by a hash over its own settings and those of all stages
+before it, so that changing a setting redoes what depends on it and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+
+from warpbeam.transforms.stage import After, RunStage, Stage, StageOutcome, Unit, Work
+from warpbeam.transforms.storage.ledger import Ledger, chain
+
+
+@dataclass
+class JobGraph:
+    """Builds the stages of one run.
+
+    Attributes:
+        run: URI of the run's folder.
+        inputs: fingerprint of the tile list.
+        attempts: tries of a unit.
+        pipeline: where the stages go; None only lists them.
+        only: names of the stages that shall run; None means all.
+    """
+
+    run: str
+    inputs: str
+    attempts: int = 4
+    pipeline: beam.Pipeline | None = None
+    only: frozenset[str] | None = None
+    stages: list[Stage] = field(default_factory=list)
+    _barrier: beam.PCollection[StageOutcome] | None = None
+
+    def ledger(self, name: str) -> Ledger:
+        """The ledger of a stage that was added."""
+        return next(stage.ledger for stage in self.stages if stage.name == name)
+
+    def add(
+        self,
+        name: str,
+        settings: Any,
+        list_units: Callable[[], Iterable[Any]],
+        work: Callable[[Stage], beam.PTransform],
+        *,
+        critical: bool = False,
+    ) -> None:
+        """A stage after all that were added before.
+
+        Args:
+            name: of the stage.
+            settings: what decides its results besides its units and the earlier stages.
+            list_units: what it works on; called in a worker when the earlier stages ended.
+            work: the transform from those to an outcome.
+            critical: whether a failure stops the job.
+        """
+        before = self.stages[-1].ledger.config_hash if self.stages else self.inputs
+        ledger = Ledger(self.run, name, chain(before, name, settings))
+        stage = Stage(ledger, self.attempts, critical=critical)
+        self.stages.append(stage)
+        if self.pipeline is not None and (self.only is None or name in self.only):
+            units = self.pipeline | After(f"{name}: units", list_units, self._barrier)
+            self._barrier = units | f"{name}: run" >> work(stage)
+
+    def map(
+        self,
+        name: str,
+        settings: Any,
+        list_units: Callable[[], Iterable[Unit]],
+        work: Work,
+        *,
+        critical: bool = False,
+    ) -> None:
+        """A stage that does one piece of work per unit."""
+        self.add(name, settings, list_units, lambda stage: RunStage(stage, work), critical=critical)

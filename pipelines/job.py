@@ -1,0 +1,234 @@
+"""What every job does around its graph: check, claim the output, run, count, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from warpbeam.pipelines.config import JobConfig
+from warpbeam.pipelines.graph import JobGraph
+from warpbeam.pipelines.plan import Plan
+from warpbeam.transforms.storage import images, store
+from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.storage.tiles import TileList, TileOptions, check_tiles, read_tiles
+from warpbeam.transforms.tiles import TileSource, save_sources, sources_of
+
+Config = TypeVar("Config", bound=JobConfig)
+
+_VERSIONED = ("warpbeam", "apache-beam", "numpy", "opencv-contrib-python-headless", "scipy",
+              "tensorstore", "tifffile")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A unit that could not be done."""
+
+    stage: str
+    key: tuple[Any, ...]
+    error: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        output: its folder.
+        numbers: what was measured, in the order in which it is printed.
+        failures: units that could not be done; the rest is complete.
+        seconds: wall time.
+    """
+
+    output: str
+    numbers: dict[str, Any]
+    failures: tuple[Failure, ...]
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failures else 0
+
+
+@dataclass
+class Job(ABC, Generic[Config]):
+    """One job: a configuration, its tiles, its graph.
+
+    Subclasses name the job, build the graph and sum up.
+    """
+
+    config: Config
+    name: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        self.run_folder = RunFolder(self.config.output, self.config.volume.format)
+        options = TileOptions(**self.config.input.model_dump())
+        self.tiles: TileList = read_tiles(self.config.tiles, options=options)
+        check_tiles(self.tiles.tiles)
+        self.sources: list[TileSource] = sources_of(
+            self.tiles, direct=_readable_in_parts(self.tiles)
+        )
+
+    @abstractmethod
+    def build(self, graph: JobGraph) -> None:
+        """Adds the job's stages."""
+
+    @abstractmethod
+    def plan(self) -> Plan:
+        """What the job will do, before anything is done."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Writes what the first stage needs, besides the tile list."""
+
+    @abstractmethod
+    def numbers(self, graph: JobGraph, seconds: float) -> dict[str, Any]:
+        """What was measured, for the summary."""
+
+    def graph(self, **given: Any) -> JobGraph:
+        """The stages of this job."""
+        inputs = self.tiles.fingerprint()
+        graph = JobGraph(self.config.output, inputs, self.config.run.attempts, **given)
+        self.build(graph)
+        return graph
+
+    def execute(
+        self,
+        flags: Sequence[str] = (),
+        *,
+        stages: Sequence[str] | None = None,
+        overwrite: bool = False,
+        watch: Callable[[], Any] | None = None,
+    ) -> Outcome:
+        """Runs the job, or continues it.
+
+        Args:
+            flags: Beam options.
+            stages: names of the stages to run; None means all.
+            overwrite: replace the output of another run.
+            watch: context manager that shows progress meanwhile.
+
+        Raises:
+            InputError: before any work, when something that the user gave is wrong.
+        """
+        import apache_beam as beam
+
+        from warpbeam.pipelines.options import pipeline_options
+
+        started = time.time()
+        options = pipeline_options(flags, self.config.run.workers)
+        self.plan().refuse_if_too_large(self.config.run.worker_memory_gb)
+        only = self._chosen(stages)
+        self._claim(overwrite=overwrite)
+        pipeline = beam.Pipeline(options=options)
+        graph = self.graph(pipeline=pipeline, only=only)
+        for stage in graph.stages:
+            stage.ledger.clear_failures()
+        if watch is None:
+            pipeline.run().wait_until_finish()
+        else:
+            with watch():
+                pipeline.run().wait_until_finish()
+        return self._sum_up(graph, time.time() - started)
+
+    def _chosen(self, stages: Sequence[str] | None) -> frozenset[str] | None:
+        if stages is None:
+            return None
+        known = [stage.name for stage in self.graph().stages]
+        for name in stages:
+            if name not in known:
+                raise InputError(
+                    "a stage is not known",
+                    where="--stages",
+                    expected=", ".join(known),
+                    got=name,
+                    fix="choose among these",
+                )
+        return frozenset(stages)
+
+    def _claim(self, *, overwrite: bool) -> None:
+        """Makes the output folder this run's own, or finds that it is already."""
+        mine = {
+            "job": self.name,
+            "settings": self.config.result_settings(),
+            "inputs": self.tiles.fingerprint(),
+        }
+        theirs = store.read_json(self.run_folder.owner)
+        if theirs == mine:
+            return
+        if theirs is not None and overwrite:
+            store.delete_prefix(self.config.output + "/")
+        elif store.exists(self.config.output) and store.list_keys(self.config.output + "/"):
+            raise _occupied(self.config.output, theirs, mine)
+        save_sources(self.run_folder, self.sources)
+        self.prepare()
+        # Last, so that a folder that has an owner has all that the first stage needs.
+        store.write_json(self.run_folder.owner, mine)
+
+    def _sum_up(self, graph: JobGraph, seconds: float) -> Outcome:
+        failures = tuple(
+            Failure(stage.name, key, cause["error"], cause["cause"])
+            for stage in graph.stages
+            for key, cause in stage.ledger.failures()
+        )
+        numbers = self.numbers(graph, seconds)
+        store.write_json(
+            self.run_folder.summary,
+            {
+                "job": self.name,
+                "config": self.config.model_dump(mode="json"),
+                "inputs": self.tiles.fingerprint(),
+                "versions": versions(),
+                "numbers": numbers,
+                "failures": [dataclasses.asdict(f) for f in failures],
+                "seconds": seconds,
+            },
+        )
+        return Outcome(self.config.output, numbers, failures, seconds)
+
+
+def _readable_in_parts(tiles: TileList) -> bool:
+    return all(images.probe(image).random_access for image in tiles.tiles[0].images)
+
+
+def versions() -> dict[str, str]:
+    """What the result was made with."""
+    found = {"python": platform.python_version()}
+    for name in _VERSIONED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _occupied(output: str, theirs: Any, mine: dict[str, Any]) -> InputError:
+    got = "files that warpbeam did not write"
+    fix = "choose another output, or move these files away"
+    if theirs is not None:
+        got = f"a run with {_first_difference(theirs, mine)}"
+        fix = "choose another output, use the same settings to continue it, or add --overwrite"
+    return InputError(
+        "the output exists",
+        where=output,
+        expected="an empty place, or a run of the same job with the same settings and tiles",
+        got=got,
+        fix=fix,
+    )
+
+
+def _first_difference(theirs: Any, mine: Any, name: str = "") -> str:
+    if isinstance(theirs, dict) and isinstance(mine, dict):
+        for key in {**mine, **theirs}:
+            if theirs.get(key) != mine.get(key):
+                return _first_difference(theirs.get(key), mine.get(key), f"{name}.{key}".strip("."))
+    if name == "inputs":
+        return "other tiles (their files, sizes, times of change or positions differ)"
+    return f"{name.removeprefix('settings.')} = {theirs} instead of {mine}"

@@ -1,0 +1,162 @@
+"""Placed tiles -> fused volume. Overlaps meet by key; pixels are read where they are needed.
+
+tile, matrix --> (shard, tile) for each shard it touches --> GroupByKey
+    --> one worker reads the parts, blends them in order of the tiles, writes the shard
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+
+from warpbeam.kernels.fuse import render, view, warp
+from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.transforms.canvas import Canvas, load_canvas
+from warpbeam.transforms.keys import ShardKey, TileKey
+from warpbeam.transforms.shading import ShadingReader, shading_fingerprint
+from warpbeam.transforms.stage import RunStage, Stage, StageOutcome, Unit
+from warpbeam.transforms.storage import volume
+from warpbeam.transforms.storage.ledger import Record
+from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.tiles import PlacedTile, TileReader, TileSource
+
+# How many brightness levels a shard reports for the display window of the volume.
+_QUANTILES = np.linspace(0, 1, 33)
+_SAMPLE_STRIDE = 8
+
+
+@dataclass(frozen=True)
+class FuseSettings:
+    """How tiles become one image; see `kernels.fuse.blend` and `kernels.fuse.warp`."""
+
+    blending: str
+    interpolation: str
+    coverage: bool
+
+
+class FuseTiles(beam.PTransform):
+    """Writes every level-0 shard that a tile touches, and the levels inside it."""
+
+    def __init__(self, stage: Stage, run: RunFolder, settings: FuseSettings) -> None:
+        super().__init__()
+        self._stage, self._run, self._settings = stage, run, settings
+
+    def expand(self, placed: beam.PCollection[PlacedTile]) -> beam.PCollection[StageOutcome]:
+        return (
+            placed
+            | "to shards" >> beam.ParDo(_ToShardsFn(self._run, self._settings.blending))
+            | "meet" >> beam.GroupByKey()
+            | "order" >> beam.ParDo(_OrderFn(self._run))
+            | RunStage(self._stage, FuseShard(self._run, self._settings))
+        )
+
+
+class _ToShardsFn(beam.DoFn):
+    def __init__(self, run: RunFolder, blending: str) -> None:
+        self._run = run
+        self._halo = render.spill(blending)
+
+    def start_bundle(self) -> None:
+        self._canvas = load_canvas(self._run)
+
+    def process(self, placed: PlacedTile) -> Iterator[tuple[ShardKey, PlacedTile]]:
+        for block in self._canvas.shards_of(placed, self._halo):
+            yield ShardKey(0, block), placed
+
+
+class _OrderFn(beam.DoFn):
+    """Grouped values come in any order; sums need one, and so does a unit's fingerprint."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+
+    def start_bundle(self) -> None:
+        self._canvas = load_canvas(self._run)
+        self._shading = shading_fingerprint(self._run)
+
+    def process(self, group: tuple[ShardKey, Iterable[PlacedTile]]) -> Iterator[Unit]:
+        key, tiles = group
+        yield key, (self._canvas.origin, self._canvas.shape, self._shading, sorted(tiles))
+
+
+class FuseShard:
+    """Work of the stage `fuse`: one whole level-0 shard.
+
+    Payload: origin and shape of the canvas, a fingerprint of the shading, and the placed
+    tiles that touch the shard.
+    """
+
+    def __init__(self, run: RunFolder, settings: FuseSettings) -> None:
+        self._run, self._settings = run, settings
+
+    def setup(self) -> None:
+        self._tiles = TileReader(self._run)
+        self._shading = ShadingReader(self._run)
+
+    def __call__(self, key: ShardKey, payload: Any) -> Record:
+        *_, placed = payload
+        canvas = load_canvas(self._run)
+        box = canvas.grid.box(key.block)
+        target = volume.open_volume(self._run.volume)
+        values = np.zeros(box.shape, target.level(0).dtype)
+        count = np.zeros(box.shape, np.uint8)
+        read = 0
+        for channel in range(box.start[1], box.stop[1]):
+            views = list(self._views(placed, canvas, canvas.drop(box), channel))
+            read += sum(v.pixels.nbytes for v in views)
+            fused, tiles = render.render(
+                canvas.drop(box), views, mode=self._settings.blending,
+                interpolation=self._settings.interpolation, dtype=values.dtype,
+            )  # fmt: skip
+            values[:, channel - box.start[1]] = fused
+            count[:, channel - box.start[1]] = tiles
+        written = target.write_with_levels(box, values)
+        if self._settings.coverage and box.start[1] == 0:
+            plane = Box((box.start[0], 0, *box.start[2:]), (box.stop[0], 1, *box.stop[2:]))
+            counts = volume.open_volume(self._run.coverage)
+            written += counts.write_with_levels(plane, count[:, :1])
+        return {
+            "bytes_read": read,
+            "bytes_written": written,
+            "voxels": box.size,
+            "covered": int(np.count_nonzero(count)),
+            "quantiles": _brightness(values, count),
+        }
+
+    def _views(
+        self, placed: list[PlacedTile], canvas: Canvas, box: Box, channel: int
+    ) -> Iterator[view.TileView]:
+        around = render.needed(box, self._settings.blending)
+        margin = warp.reach(self._settings.interpolation, box.ndim)
+        for tile in placed:
+            matrix = canvas.on_output(tile.matrix)
+            window = view.source_box(np.linalg.inv(matrix), tile.source.shape, around, margin)
+            if window:
+                yield self._view(tile.source, matrix, window, channel)
+
+    def _view(
+        self, source: TileSource, matrix: affine.Matrix, window: Box, channel: int
+    ) -> view.TileView:
+        return view.TileView(
+            self._tiles.pixels(source, channel, window),
+            window,
+            source.shape,
+            matrix,
+            self._tiles.mask(source, window),
+            self._shading.of(TileKey(*source.key), channel),
+        )
+
+
+def _brightness(values: np.ndarray[Any, Any], count: np.ndarray[Any, Any]) -> list[list[float]]:
+    """Per channel the quantiles of a fixed sample of the covered voxels; empty where none is."""
+    found = []
+    for channel in range(values.shape[1]):
+        sample = values[:, channel][..., ::_SAMPLE_STRIDE, ::_SAMPLE_STRIDE]
+        seen = sample[count[:, channel][..., ::_SAMPLE_STRIDE, ::_SAMPLE_STRIDE] > 0]
+        found.append(np.quantile(seen, _QUANTILES).tolist() if seen.size else [])
+    return found

@@ -1,0 +1,36 @@
+"""The coarse levels that no single fuse shard holds: each shard from the level below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from warpbeam.transforms.keys import ShardKey
+from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage import volume
+from warpbeam.transforms.storage.ledger import Ledger, Record, digest
+
+
+def list_shards(uri: str, level: int, below: Ledger) -> Iterator[Unit]:
+    """A unit per shard of a level; none where there is no such level, or where the fuse
+    stage has made it already.
+
+    The payload fingerprints the level below, so that a shard that was fused anew is
+    carried up.
+    """
+    target = volume.open_volume(uri)
+    if not target.spec.in_shard_levels < level < target.levels:
+        return
+    source = digest(sorted(below.done().items()))
+    for index in target.level(level).shard_grid.indices():
+        yield ShardKey(level, index), source
+
+
+class BuildShard:
+    """Work of the stages `pyramid_<level>`: one whole shard of a level."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def __call__(self, key: ShardKey, payload: Any) -> Record:
+        return {"bytes_written": volume.open_volume(self._uri).build_shard(key.level, key.block)}
