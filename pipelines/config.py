@@ -26,7 +26,7 @@ class Section(BaseModel):
 class InputConfig(Section):
     """How the tile list is read."""
 
-    format: Literal["table", "fiji", "mist", "pattern", "stage", "matrices"] | None = Field(
+    format: Literal["table", "fiji", "mist", "stage"] | None = Field(
         None, description="which list to read where a folder holds several"
     )
     images: str | None = Field(None, description="folder of the files that the list names")
@@ -59,6 +59,7 @@ class LinkConfig(Section):
     search_px: float = Field(
         24.0, gt=0, le=512, description="largest error of the stage between two neighbours, px"
     )
+    search_z_px: float = Field(6.0, ge=0, le=512, description="the same along z, for volumes, px")
     min_overlap_px: int = Field(
         12, ge=4, description="narrowest nominal overlap that is compared, px"
     )

@@ -7,11 +7,14 @@ orders of magnitude.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.montage.pair import strip_boxes
 from warpbeam.pipelines.config import JobConfig
 from warpbeam.pipelines.plan import StagePlan
+from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage.tiles import TileList
 from warpbeam.transforms.storage.volume_spec import VolumeSpec
 
@@ -21,6 +24,7 @@ _CONVERT_BYTES_PER_S = 200e6
 _FUSE_VOXELS_PER_S = {"multiband": 10e6}
 _FUSE_VOXELS_PER_S_OTHERWISE = 25e6
 _PYRAMID_BYTES_PER_S = 150e6
+_LINK_VOXELS_PER_S = 3e6
 
 
 def itemsize(tiles: TileList) -> int:
@@ -42,6 +46,32 @@ def convert(tiles: TileList, *, needed: bool) -> StagePlan:
     total = tile_bytes(tiles)
     largest = max(math.prod(tile.shape) for tile in tiles.tiles) * itemsize(tiles)
     return StagePlan("convert", len(tiles), total, total, 3 * largest, total / _CONVERT_BYTES_PER_S)
+
+
+def links(
+    tiles: TileList, units: Iterable[Unit], search: tuple[int, ...]
+) -> tuple[StagePlan, StagePlan, StagePlan]:
+    """Comparing neighbours, and the solve."""
+    count, units_of_work, voxels, largest = 0, 0, 0, 0
+    for _, (fixed, beside) in units:
+        units_of_work += 1
+        for moving in beside:
+            boxes = strip_boxes(
+                fixed.shape, moving.source.shape, offset=moving.offset, search=search
+            )
+            size = sum(box.size for box in boxes)
+            count, voxels, largest = count + 1, voxels + size, max(largest, size)
+    read, memory = voxels * itemsize(tiles), 80 * largest
+    nulls = min(max(count, 64), 256)
+    mean = voxels / max(count, 1)
+    return (
+        StagePlan("link", units_of_work, read, 0, memory, voxels / _LINK_VOXELS_PER_S),
+        StagePlan(
+            "null", math.ceil(nulls / 16), round(nulls * mean) * itemsize(tiles), 0, memory,
+            nulls * mean / _LINK_VOXELS_PER_S,
+        ),
+        StagePlan("solve", 1, 0, 0, 4000 * (len(tiles) + count), (len(tiles) + count) / 2e4),
+    )  # fmt: skip
 
 
 def fuse(tiles: TileList, spec: VolumeSpec, config: JobConfig) -> StagePlan:

@@ -28,11 +28,7 @@ class FuseJob(Job[FuseConfig]):
     name = "fuse"
 
     def prepare(self) -> None:
-        placed = [
-            PlacedTile(source, tuple(map(tuple, tile.world_matrix().tolist())))
-            for source, tile in zip(self.sources, self.tiles.tiles, strict=True)
-        ]
-        save_placement(self.run_folder, placed)
+        save_placement(self.run_folder, [PlacedTile(s, s.stage) for s in self.sources])
 
     def build(self, graph: JobGraph) -> None:
         fusing.add_convert(graph, self.run_folder, self.tiles)

@@ -41,6 +41,14 @@ def _unconverted(run: RunFolder) -> Iterator[Unit]:
             yield source.key, [source.row, source.images]
 
 
+def add_flatfield(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileList) -> None:
+    """Placeholder"""
+
+
+def add_gain(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileList) -> None:
+    """Placeholder"""
+
+
 def available(run: RunFolder, converted: Ledger) -> Iterator[TileSource]:
     """The tiles whose pixels can be had: a tile that failed to convert is left out."""
     done = {key for key, _ in converted.records()}
@@ -90,10 +98,7 @@ def add_fusion(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileLi
 
 def nominal_spec(tiles: TileList, output: OutputSettings, run: RunFolder) -> VolumeSpec:
     """The volume as it would be if the tiles lay where the list says."""
-    placed = [
-        PlacedTile(source, tile.world_matrix().tolist())
-        for source, tile in zip(sources_of(tiles, direct=True), tiles.tiles, strict=True)
-    ]
+    placed = [PlacedTile(source, source.stage) for source in sources_of(tiles, direct=True)]
     return volume_spec(frame(placed, output, run.format), output, run)
 
 

@@ -9,6 +9,7 @@ Reads metadata and lists keys, never voxels.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -119,6 +120,20 @@ def _ask_ngff_zarr(path: str) -> None:
     import ngff_zarr
 
     ngff_zarr.from_ngff_zarr(path, validate=True)
+
+
+def run(uri: str) -> int:
+    """Writes what `inspect` finds to standard output.
+
+    Returns:
+        The exit code: 0, or 1 for a volume that viewers will not open.
+
+    Raises:
+        InputError: there is no volume.
+    """
+    report = inspect(uri)
+    sys.stdout.write(render(report) + "\n")
+    return 0 if report["valid"] else 1
 
 
 def render(report: dict[str, Any]) -> str:

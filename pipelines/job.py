@@ -17,7 +17,7 @@ from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.storage import images, store
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.run_folder import RunFolder
-from warpbeam.transforms.storage.tiles import TileList, TileOptions, check_tiles, read_tiles
+from warpbeam.transforms.storage.tiles import TileList, TileOptions, read_tiles
 from warpbeam.transforms.tiles import TileSource, save_sources, sources_of
 
 Config = TypeVar("Config", bound=JobConfig)
@@ -71,7 +71,6 @@ class Job(ABC, Generic[Config]):
         self.run_folder = RunFolder(self.config.output, self.config.volume.format)
         options = TileOptions(**self.config.input.model_dump())
         self.tiles: TileList = read_tiles(self.config.tiles, options=options)
-        check_tiles(self.tiles.tiles)
         self.sources: list[TileSource] = sources_of(
             self.tiles, direct=_readable_in_parts(self.tiles)
         )
@@ -83,6 +82,9 @@ class Job(ABC, Generic[Config]):
     @abstractmethod
     def plan(self) -> Plan:
         """What the job will do, before anything is done."""
+
+    def check(self) -> None:
+        """Raises InputError where the tiles and the settings do not go together."""
 
     @abstractmethod
     def prepare(self) -> None:
@@ -125,6 +127,7 @@ class Job(ABC, Generic[Config]):
         started = time.time()
         options = pipeline_options(flags, self.config.run.workers)
         self.plan().refuse_if_too_large(self.config.run.worker_memory_gb)
+        self.check()
         only = self._chosen(stages)
         self._claim(overwrite=overwrite)
         pipeline = beam.Pipeline(options=options)

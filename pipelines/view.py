@@ -14,10 +14,11 @@ import dataclasses
 import functools
 import logging
 import re
+import sys
 import threading
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,6 +32,9 @@ from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.store import local_path
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
+
+# How long stopping the server may take, in seconds.
+_STOP_S = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +226,8 @@ def serve(uri: str, port: int) -> ThreadingHTTPServer:
             fix="choose another port, or 0 for any free one",
         ) from None
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, name="view", daemon=True).start()
+    poll = functools.partial(server.serve_forever, poll_interval=_STOP_S)
+    threading.Thread(target=poll, name="view", daemon=True).start()
     return server
 
 
@@ -239,15 +244,20 @@ def serving(uri: str, port: int) -> Iterator[tuple[str, str]]:
         server.server_close()
 
 
-def run(uri: str, port: int, *, open_browser: bool = False) -> None:
-    """Serves until interrupted; logs the two addresses."""
+def run(uri: str, port: int, *, open_browser: bool = False) -> int:
+    """Writes the two addresses to standard output and serves until interrupted.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: as `serve`.
+    """
     with serving(uri, port) as (page, viewer):
-        log.info("page:         %s", page)
-        log.info("neuroglancer: %s", viewer)
-        log.info("Ctrl-C stops serving")
+        sys.stdout.write(f"page          {page}\nneuroglancer  {viewer}\nCtrl-C stops\n")
+        sys.stdout.flush()
         if open_browser:
             webbrowser.open(page)
-        try:
+        with suppress(KeyboardInterrupt):
             threading.Event().wait()
-        except KeyboardInterrupt:
-            log.info("stopped")
+    return 0

@@ -215,5 +215,6 @@ class LayOut:
 
 def load_canvas(run: RunFolder) -> Canvas:
     """The canvas that the stage `canvas` stored."""
-    value: dict[str, Any] = store.read_json(run.canvas)
-    return Canvas(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+    value = store.read_json(run.canvas)
+    tuples = {k: tuple(v) for k, v in value.items() if k != "ndim"}
+    return Canvas(value["ndim"], **tuples)

@@ -53,7 +53,7 @@ class KeyCoder(beam.coders.Coder):
 
     def decode(self, encoded: bytes) -> tuple[Any, ...]:
         fields = map(_as_tuple, json.loads(encoded))
-        return self._kind(*fields)  # type: ignore[arg-type]
+        return self._kind(*fields)
 
     def is_deterministic(self) -> bool:
         return True

@@ -9,8 +9,6 @@ from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import PlacedTile, TileSource, load_sources
 
-Rows = tuple[tuple[float, ...], ...]
-
 
 def tile_name(key: TileKey, *, one_montage: bool) -> str:
     """How a tile is called in `transforms.json`: by its id where that is enough."""

@@ -48,13 +48,13 @@ def _shading_files(run: RunFolder) -> list[str]:
 class ShadingReader:
     """The shading of each tile; one per worker, because it keeps what it has read."""
 
-    def __init__(self, run: RunFolder) -> None:
-        self._run = run
+    def __init__(self, run: RunFolder, *, with_gains: bool = True) -> None:
+        self._run, self._with_gains = run, with_gains
         self._image = functools.cache(load_image)
 
     @functools.cached_property
     def _gains(self) -> dict[str, list[tuple[float, float]]]:
-        return store.read_json(self._run.gains) or {}
+        return (store.read_json(self._run.gains) or {}) if self._with_gains else {}
 
     def of(self, key: TileKey, channel: int) -> Shading:
         """The correction of one channel of one tile; the identity where none was estimated."""

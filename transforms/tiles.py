@@ -17,6 +17,7 @@ from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tiles import Tile, TileList
 
 Pixels = np.ndarray[Any, Any]
+Rows = tuple[tuple[float, ...], ...]
 
 
 class TileSource(NamedTuple):
@@ -29,7 +30,7 @@ class TileSource(NamedTuple):
         images: `(file, series, channel, time)` per channel.
         mask: the same for its mask, or None.
         direct: the images can be read in parts where they lie; else the converted tile is read.
-        position: stage position of voxel 0, in world voxels.
+        stage: where the tile list has it, source voxel to world voxel, in rows.
     """
 
     key: TileKey
@@ -38,14 +39,14 @@ class TileSource(NamedTuple):
     images: tuple[tuple[str, int, int, int], ...]
     mask: tuple[str, int, int, int] | None
     direct: bool
-    position: tuple[float, ...]
+    stage: Rows
 
 
 class PlacedTile(NamedTuple):
     """A tile and its matrix, source voxel to world voxel, in rows."""
 
     source: TileSource
-    matrix: tuple[tuple[float, ...], ...]
+    matrix: Rows
 
 
 def sources_of(tiles: TileList, *, direct: bool) -> list[TileSource]:
@@ -61,8 +62,13 @@ def _source(row: int, tile: Tile, direct: bool) -> TileSource:
         tuple(astuple(image) for image in tile.images),
         astuple(tile.mask) if tile.mask else None,
         direct,
-        tile.position,
-    )  # fmt: skip
+        as_rows(tile.world_matrix()),
+    )
+
+
+def as_rows(matrix: Pixels) -> Rows:
+    """A matrix as it travels: tuples of floats."""
+    return tuple(tuple(row) for row in matrix.tolist())
 
 
 def save_sources(run: RunFolder, sources: list[TileSource]) -> None:
@@ -71,7 +77,7 @@ def save_sources(run: RunFolder, sources: list[TileSource]) -> None:
 
 def load_sources(run: RunFolder) -> Iterator[TileSource]:
     """The tiles of a run, in order of their rows."""
-    for key, row, shape, refs, mask, direct, position in store.read_json(run.sources):
+    for key, row, shape, refs, mask, direct, stage in store.read_json(run.sources):
         yield TileSource(
             TileKey(*key),
             row,
@@ -79,7 +85,7 @@ def load_sources(run: RunFolder) -> Iterator[TileSource]:
             tuple(map(tuple, refs)),
             tuple(mask) if mask else None,
             direct,
-            tuple(position),
+            tuple(map(tuple, stage)),
         )
 
 

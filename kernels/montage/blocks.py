@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float, Float32, Int
 
-from warpbeam.kernels.montage.refine import Refinement, refine
+from warpbeam.kernels.montage.refine import SIGMAS_PX, Refinement, refine
 
 # Blocks keep this much of `moving` around them, so that small corrections lose nothing.
 _MARGIN_PX = 4
@@ -15,6 +16,8 @@ _MARGIN_PX = 4
 _MAX_CHANGE_PX = 2.5
 _MAX_SIGMA_PX = 0.5
 
+Vector = Float[np.ndarray, " d"]
+Corner = Int[np.ndarray, " d"]
 Masked = tuple[Float32[np.ndarray, "*patch"], Bool[np.ndarray, "*patch"]]
 
 
@@ -37,19 +40,25 @@ def refine_blocks(
     edges = np.linspace(low[axis], high[axis], count + 1).astype(int)
     middle = (edges[:-1] + edges[1:]) / 2
     found: dict[int, Refinement] = {}
+    sigmas = sorted({whole.sigma, SIGMAS_PX[-1]})
     for i in np.argsort(np.abs(middle - whole.centre[axis]), kind="stable"):
         near = min(found, key=lambda j: abs(j - i), default=None)
         start = whole.shift if near is None else found[near].shift
         first, last = low.copy(), high.copy()
         first[axis], last[axis] = edges[i], edges[i + 1]
-        result = _refine_part(fixed, moving, start, first, last)
+        result = _refine_part(fixed, moving, start, sigmas, first, last)
         if result is not None and np.abs(result.shift - start).max() < _MAX_CHANGE_PX:
             found[int(i)] = result
     return [found[i] for i in sorted(found) if _is_known(found[i])]
 
 
 def _refine_part(
-    fixed: Masked, moving: Masked, start: np.ndarray, first: np.ndarray, last: np.ndarray
+    fixed: Masked,
+    moving: Masked,
+    start: Vector,
+    sigmas: Sequence[float],
+    first: Corner,
+    last: Corner,
 ) -> Refinement | None:
     """The refinement of `fixed[first:last]`, in the coordinates of the whole patches."""
     back = np.maximum(0, first - np.rint(start).astype(int) - _MARGIN_PX)
@@ -63,6 +72,7 @@ def _refine_part(
         fixed[1][here],
         moving[1][there],
         start=start - first + back,
+        sigmas=sigmas,
         coarse_first=True,
     )
     if result is None:

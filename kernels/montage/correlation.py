@@ -66,9 +66,7 @@ def correlate(
         raise ValueError(f"no shift in the window {tuple(low)} to {tuple(high)}")
     padded = [
         fft.next_fast_len(max(n - a, m + b - 1, n, m), real=axis == fixed.ndim - 1)
-        for axis, (n, m, a, b) in enumerate(
-            zip(fixed.shape, moving.shape, low, high, strict=True)
-        )
+        for axis, (n, m, a, b) in enumerate(zip(fixed.shape, moving.shape, low, high, strict=True))
     ]
     axes = tuple(range(1, fixed.ndim + 1))
     spectra_f = fft.rfftn(_moments(fixed, fixed_mask), padded, axes=axes)
@@ -112,9 +110,7 @@ def _moments(patch: Patch, mask: Mask) -> Float32[np.ndarray, "3 *patch"]:
     return stack
 
 
-def _grain(
-    fixed: np.ndarray, moving: np.ndarray, padded: Sequence[int]
-) -> float:
+def _grain(fixed: np.ndarray, moving: np.ndarray, padded: Sequence[int]) -> float:
     """Bartlett's sum over all lags of the product of both autocorrelations, by Parseval."""
     power_f, power_m = (s.real**2 + s.imag**2 for s in (fixed, moving))
     weight = np.full(fixed.shape[-1], 2.0)
@@ -122,7 +118,10 @@ def _grain(
     if padded[-1] % 2 == 0:
         weight[-1] = 1
     total = float(np.prod(padded, dtype=np.float64))
-    energy_f, energy_m = (float(p.sum(axis=tuple(range(p.ndim - 1)), dtype=np.float64) @ weight) / total for p in (power_f, power_m))
+    energy_f, energy_m = (
+        float(p.sum(axis=tuple(range(p.ndim - 1)), dtype=np.float64) @ weight) / total
+        for p in (power_f, power_m)
+    )
     if energy_f == 0 or energy_m == 0:
         return 1.0
     product = (power_f * power_m).sum(axis=tuple(range(power_f.ndim - 1)), dtype=np.float64)

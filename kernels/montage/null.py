@@ -21,8 +21,9 @@ from warpbeam.kernels.montage.pair import Strip
 
 Scores = Float[np.ndarray, " n"]
 
-# One wrong link among this many accepted ones is expected at most.
-FALSE_DISCOVERY_RATE = 1e-4
+# The expected share of wrong links among the accepted ones: so few that a robust solve sheds
+# them.
+FALSE_DISCOVERY_RATE = 1e-3
 # The distribution has two parameters: with fewer scores its tail is a guess, and that of the
 # standard normal variable that a score is under independence is used.
 _LEAST_NULLS = 16

@@ -16,14 +16,14 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.montage.blocks import refine_blocks
 from warpbeam.kernels.montage.contrast import band_pass, limit
 from warpbeam.kernels.montage.correlation import correlate
-from warpbeam.kernels.montage.refine import refine
+from warpbeam.kernels.montage.refine import SIGMAS_PX, refine
 
 Masked = tuple[Float32[np.ndarray, "*patch"], Bool[np.ndarray, "*patch"]]
 
 # The band in which the coarse peak is looked for, as two Gaussian scales, and how many
 # standard deviations of background a value may stand out.
-_BAND_PX = (1.5, 6.0)
-_LIMIT = 3.0
+_BAND_PX = (2.0, 6.0)
+_LIMIT = 5.0
 # An overlap of fewer independent samples cannot tell a match from chance.
 _LEAST_GRAINS = 8
 _LEAST_PX = 8
@@ -145,7 +145,7 @@ def measure_link(
         return _no_link(peak, peak.reason)
     start = np.add(peak.shift, patches.between).astype(np.float64)
     a, b = patches.fixed, patches.moving
-    whole = refine(a[0], b[0], a[1], b[1], start=start, coarse_first=blocks > 1)
+    whole = refine(a[0], b[0], a[1], b[1], start=start, sigmas=SIGMAS_PX, coarse_first=blocks > 1)
     if whole is None or np.abs(whole.shift - start).max() > _MAX_CORRECTION_PX:
         return _no_link(peak, "no stable sub-pixel match near the peak")
     found = refine_blocks(a, b, whole, count=blocks) if blocks > 1 else []
@@ -198,9 +198,7 @@ def _coarse(patches: _Patches, offset: Sequence[float], search: Sequence[int]) -
         limit(band_pass(values, mask, *_BAND_PX), mask, _LIMIT)
         for values, mask in (patches.fixed, patches.moving)
     )
-    first = [
-        o + b - s for o, b, s in zip(nowhere.shift, patches.between, search, strict=True)
-    ]
+    first = [o + b - s for o, b, s in zip(nowhere.shift, patches.between, search, strict=True)]
     found = correlate(
         fixed,
         moving,

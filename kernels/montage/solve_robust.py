@@ -24,11 +24,11 @@ _CUTOFF = 3.0  # a residual of this many scales has a quarter of the weight
 _SHRINK = 5.0  # how fast the scale may fall in a round
 _REJECTED = 0.1  # a link of less weight is taken out: 4.4 scales on each axis
 _LEAST_PX = 0.01  # no link is trusted to be better than this
-_SETTLED = 1e-2  # mean change of weights, below which they are final
-_ROUGH = 0.05  # of the scale: how well the positions of a round are solved for
-_PRECISE_PX = 1e-6
+_SETTLED = 2e-2  # mean change of weights, below which they are final
+_ROUGH = 0.01  # of the scale: how well the positions of a round are solved for
+_PRECISE_PX = 1e-5
 _STEPS = 300  # of conjugate gradients
-_FEW_STEPS = 10  # while weights still change; if they do not do, the multigrid is built anew
+_FEW_STEPS = 6  # while weights still change; if they do not do, the multigrid is built anew
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ Index = Int[np.ndarray, " m"]
 Points = Float[np.ndarray, "m d"]
 
 _PART = 1 << 17  # correspondences whose dense blocks are in memory together
-_DAMPING = 1e-9  # against the median diagonal: what no link determines stays where it is
+_DAMPING = 1e-9  # against the mean diagonal: what no link determines stays where it is
 
 
 @dataclass(frozen=True)
@@ -94,24 +94,27 @@ class System:
             hold: stiffness of each linear part towards the stage's.
         """
         parts = [self._terms(state, weight, part) for part in self._parts]
-        aa, ab, bb, pull_a, pull_b = (np.concatenate(column) for column in zip(*parts, strict=True))
+        blocks, pulls = ([np.concatenate(c) for c in zip(*column)] for column in zip(*parts))
         stretch = self._stretch(state) * spring[:, None]
-        for block in (aa, ab, bb):
+        for block in blocks:
             _diagonals(block)[:, -self.motion.ndim :] += spring[:, None]
-        for pulled in (pull_a, pull_b):
+        for pulled in pulls:
             pulled[:, -self.motion.ndim :] += stretch
+        aa, ab, bb = blocks * (3 // len(blocks))
+        pull_a, pull_b = pulls * (2 // len(pulls))
         n, k = len(state.shift), self.motion.size
         on_a, on_b = self._ends
         diagonal = (on_a @ aa.reshape(-1, k * k) + on_b @ bb.reshape(-1, k * k)).reshape(n, k, k)
         pull = on_a @ pull_a - on_b @ pull_b
-        size = np.trace(diagonal, axis1=1, axis2=2) / k
-        damping = _DAMPING * (float(np.median(size[size > 0])) if (size > 0).any() else 1.0)
+        damping = _DAMPING * (float(_diagonals(diagonal).mean()) or 1.0)
         if not self.motion.linear:
             self._add_hold(state, hold, diagonal, pull)
         _diagonals(diagonal)[:] += damping
-        starts, columns, place = self._pattern
+        starts, columns, (place_ab, place_ba, place_aa) = self._pattern
         data = np.empty((len(columns), k, k))
-        data[place] = np.concatenate([-ab, -ab.transpose(0, 2, 1), diagonal])
+        data[place_ab] = -ab
+        data[place_ba] = -ab.transpose(0, 2, 1)
+        data[place_aa] = diagonal
         matrix = sparse.bsr_array((data, columns, starts), shape=(n * k, n * k))
         return matrix, -pull.ravel()
 
@@ -145,20 +148,22 @@ class System:
 
     def _terms(
         self, state: State, weight: np.ndarray, part: tuple[slice, np.ndarray]
-    ) -> tuple[np.ndarray, ...]:
-        """Of each pair: the blocks aa, ab, bb, and the pulls on a and, reversed, on b."""
+    ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        """Of each pair: the blocks aa, ab, bb, and the pulls on a and, reversed, on b.
+
+        One block and one pull where only shifts are free: they are all the same.
+        """
         rows, first = part
         information = self.information[rows] * weight[rows, None, None]
         levers = self._levers(state, rows)
         force = np.einsum("mij,mj->mi", information, self._residual(state, levers, rows))
         if self.motion.linear:
-            block, pull = _sums(information, first), _sums(force, first)
-            return block, block, block, pull, pull
+            return (_sums(information, first),), (_sums(force, first),)
         at_a, at_b = (self.motion.jacobian(lever) for lever in levers)
         from_a, right = at_a.transpose(0, 2, 1), information @ at_b
         blocks = from_a @ (information @ at_a), from_a @ right, at_b.transpose(0, 2, 1) @ right
         pulls = (np.einsum("mik,mi->mk", at, force) for at in (at_a, at_b))
-        return tuple(_sums(term, first) for term in (*blocks, *pulls))
+        return tuple(_sums(b, first) for b in blocks), tuple(_sums(p, first) for p in pulls)
 
     def _stretch(self, state: State) -> Float[np.ndarray, "pairs d"]:
         """By how much more than on the stage the tiles of each pair are apart."""
@@ -176,7 +181,7 @@ class System:
         pull[:, turns] += hold * self.motion.radius * np.einsum("nqik,nik->nq", turned, away)
 
     @cached_property
-    def _pattern(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _pattern(self) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
         """Row starts and columns of the blocks, and where the blocks ab, ba and aa lie."""
         (a, b), diagonal = self.pairs.T, np.arange(len(self.stage.shift))
         rows, columns = np.concatenate([a, b, diagonal]), np.concatenate([b, a, diagonal])
@@ -184,7 +189,7 @@ class System:
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         starts = np.searchsorted(rows[order], np.arange(len(diagonal) + 1))
-        return starts, columns[order], place
+        return starts, columns[order], np.split(place, [len(a), 2 * len(a)])
 
     @cached_property
     def _ends(self) -> tuple[Any, ...]:

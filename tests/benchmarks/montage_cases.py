@@ -61,7 +61,9 @@ class Case:
         return self.content > 0.5
 
 
-def spectrum_noise(side: int, seed: int, response: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def spectrum_noise(
+    side: int, seed: int, response: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
     """Gaussian noise of unit variance whose amplitude spectrum is `response(cycles per px)`."""
     rng = np.random.default_rng(seed)
     white = fft.rfft2(rng.standard_normal((side, side), np.float32))

@@ -1,6 +1,6 @@
 """How well tiles of a mosaic with known truth are placed, and how fast links are measured.
 
-    python tests/benchmarks/stitch_positions.py --case real --canvas em --json
+python tests/benchmarks/stitch_positions.py --case real --canvas em --json
 """
 
 from __future__ import annotations

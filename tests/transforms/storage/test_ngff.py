@@ -58,9 +58,7 @@ def test_every_level_shows_the_blob_at_the_same_place(tmp_path, format):
         grid = np.meshgrid(*map(np.arange, image.shape), indexing="ij")
         found = [
             (image * g).sum() / image.sum() * s + t
-            for g, s, t in zip(
-                grid, scale["scale"][2:], translation["translation"][2:], strict=True
-            )
+            for g, s, t in zip(grid, scale["scale"][2:], shift["translation"][2:], strict=True)
         ]
         # Without the half voxel the coarsest level would be 1.4 micrometres off in x.
         np.testing.assert_allclose(found, truth, atol=0.02)

@@ -61,7 +61,8 @@ def is_remote(path: str) -> bool:
 
 
 def local_path(path: str) -> str:
-    return path.removeprefix("file://")
+    """A path out of a file:// URI; TensorStore's own URIs (with `|`) stay as they are."""
+    return path if "|" in path else path.removeprefix("file://")
 
 
 def open_source(path: str) -> Source:
@@ -112,10 +113,12 @@ def list_files(folder: str, *, depth: int) -> list[str]:
 
 
 def join(folder: str, name: str) -> str:
-    """`name` as seen from `folder`; absolute paths and URIs stay as they are."""
-    if is_remote(name) or os.path.isabs(name) or not folder:
+    """`name` as seen from `folder`, so that one file has one spelling; URIs stay as they are."""
+    if is_remote(name) or "|" in name:
         return name
-    return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else os.path.join(folder, name)
+    if is_remote(folder):
+        return f"{folder.rstrip('/')}/{name}"
+    return os.path.normpath(os.path.join(folder, name))
 
 
 def _walk(folder: str, prefix: str, depth: int) -> Iterator[str]:

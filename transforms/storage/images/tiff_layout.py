@@ -188,7 +188,9 @@ def _plane(file: str, page: Any, multifile: bool) -> Plane:
 
 def _check_page(file: str, page: Any) -> None:
     if page is None:
-        raise unreadable(file, "a plane that its metadata name is missing, or in a missing file")
+        raise unreadable(
+            file, "a plane that its metadata list is missing, or lies in a missing file"
+        )
     size = page.parent.filehandle.size
     spans = zip(page.dataoffsets, page.databytecounts, strict=False)
     end = max((offset + count for offset, count in spans), default=0)

@@ -1,0 +1,140 @@
+"""`stitch`: overlapping tiles with rough positions -> one volume and a matrix per tile.
+
+warpbeam stitch tiles.csv stitched/
+warpbeam stitch job.yaml --set solve.model=affine -- --runner=FlinkRunner --parallelism=64
+
+from warpbeam.pipelines import stitch
+from warpbeam.pipelines.config import StitchConfig
+stitch.run(StitchConfig(tiles="tiles.csv", output="stitched"))
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from warpbeam.pipelines import estimate, fusing
+from warpbeam.pipelines.config import StitchConfig
+from warpbeam.pipelines.graph import JobGraph
+from warpbeam.pipelines.job import Job, Outcome
+from warpbeam.pipelines.plan import Plan
+from warpbeam.transforms.link import (
+    LinkSettings,
+    MeasureLinks,
+    MeasureNulls,
+    list_links,
+    list_nulls,
+)
+from warpbeam.transforms.place import PlaceTiles, SolveSettings, one_solve
+from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.ledger import Ledger
+from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.tiles import TileSource
+
+# Point pairs per link that let a link tell rotation and scale.
+_BLOCKS = {"translation": 1, "rigid": 6, "affine": 6}
+
+
+class StitchJob(Job[StitchConfig]):
+    """The job `stitch`."""
+
+    name = "stitch"
+
+    def prepare(self) -> None:
+        """Nothing but the tile list is needed."""
+
+    def build(self, graph: JobGraph) -> None:
+        run, config = self.run_folder, self.config
+        fusing.add_convert(graph, run, self.tiles)
+        fusing.add_flatfield(graph, run, config, self.tiles)
+        self._add_links(graph)
+        solve = SolveSettings(config.solve.model, config.solve.stage_sigma_px)
+        links, nulls = graph.ledger("link"), graph.ledger("null")
+        graph.map(
+            "solve", asdict(solve), functools.partial(one_solve, links, nulls),
+            PlaceTiles(run, links, nulls, solve), critical=True,
+        )  # fmt: skip
+        fusing.add_gain(graph, run, config, self.tiles)
+        fusing.add_fusion(graph, run, config, self.tiles)
+
+    def _add_links(self, graph: JobGraph) -> None:
+        run, settings = self.run_folder, self.link_settings
+        for name, listing, work in (
+            ("link", list_links, MeasureLinks(run, settings)),
+            ("null", list_nulls, MeasureNulls(run, settings)),
+        ):
+            units = functools.partial(_listed, listing, run, graph.ledger("convert"), settings)
+            graph.map(name, asdict(settings), units, work)
+
+    @property
+    def link_settings(self) -> LinkSettings:
+        """How neighbours are compared.
+
+        Raises:
+            InputError: the channel does not exist.
+        """
+        link, ndim = self.config.link, self.tiles.ndim
+        if link.channel >= len(self.tiles.channels):
+            raise InputError(
+                "there is no such channel",
+                where="link.channel",
+                expected=f"0 to {len(self.tiles.channels) - 1} ({', '.join(self.tiles.channels)})",
+                got=str(link.channel),
+                fix="choose one of these",
+            )
+        depth = (round(link.search_z_px),) if ndim == 3 else ()
+        search = (*depth, round(link.search_px), round(link.search_px))
+        return LinkSettings(
+            link.channel, search, link.min_overlap_px, _BLOCKS[self.config.solve.model]
+        )
+
+    def check(self) -> None:
+        """Refuses tiles of which no two overlap: there would be nothing to solve."""
+        if len(self.tiles) > 1 and not any(
+            True for _ in list_links(self.sources, self.link_settings)
+        ):
+            raise InputError(
+                "no two tiles overlap",
+                where=self.config.tiles,
+                expected=f"neighbours that share at least {self.config.link.min_overlap_px} px",
+                got=f"{len(self.tiles)} tiles apart from one another",
+                fix="check the positions and their unit, input.voxel_um, input.overlap, and "
+                "input.flip_y, input.flip_x, input.swap_xy; or use `warpbeam fuse`",
+            )
+
+    def plan(self) -> Plan:
+        shared = fusing.plan(self.run_folder, self.config, self.tiles, self.sources)
+        settings = self.link_settings
+        own = estimate.links(self.tiles, list_links(self.sources, settings), settings.search)
+        convert, *rest = shared.stages
+        return Plan((convert, *own, *rest), shared.base_memory, shared.what)
+
+    def numbers(self, graph: JobGraph, seconds: float) -> dict[str, Any]:
+        placed = [record for _, record in graph.ledger("solve").records()]
+        fused = fusing.numbers(graph, self.run_folder, seconds)
+        return {**(placed[0] if placed else {}), **fused}
+
+
+def _listed(
+    listing: Callable[[Iterable[TileSource], LinkSettings], Iterator[Unit]],
+    run: RunFolder,
+    converted: Ledger,
+    settings: LinkSettings,
+) -> Iterator[Unit]:
+    return listing(fusing.available(run, converted), settings)
+
+
+def run(
+    config: StitchConfig,
+    flags: Sequence[str] = (),
+    *,
+    stages: Sequence[str] | None = None,
+    overwrite: bool = False,
+    watch: Callable[[], Any] | None = None,
+) -> Outcome:
+    """Runs or continues the job; see `Job.execute`."""
+    job = StitchJob(config)
+    return job.execute(flags, stages=stages, overwrite=overwrite, watch=watch)
