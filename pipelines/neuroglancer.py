@@ -93,10 +93,16 @@ def middle_slice(level: FoundLevel) -> np.ndarray:
 
 
 def window(level: FoundLevel) -> tuple[float, float]:
-    """The percentiles of the level's middle slice between which contrast is stretched."""
+    """The percentiles of the level's middle slice between which contrast is stretched.
+
+    Whole numbers for integer types: Neuroglancer takes no others there.
+    """
     plane = middle_slice(level).astype(np.float64)
     finite = plane[np.isfinite(plane)]
     low, high = np.percentile(finite, _PERCENTILES) if finite.size else (0.0, 1.0)
+    if np.dtype(level.dtype).kind in "iu":
+        low, high = np.floor(low), np.ceil(high)
+        return int(low), int(max(high, low + 1))
     return float(low), float(max(high, low + 1e-6))
 
 

@@ -74,7 +74,10 @@ class System:
         where = self.stage.shift
         apart = np.abs(where[self.pairs[:, 0]] - where[self.pairs[:, 1]])
         along = apart > apart.max(axis=1, initial=0.0, keepdims=True) / 2
-        pitch = [np.median(far[on]) if on.any() else np.inf for far, on in zip(apart.T, along.T)]
+        pitch = [
+            np.median(far[on]) if on.any() else np.inf
+            for far, on in zip(apart.T, along.T, strict=True)
+        ]
         return np.round((where - where.min(axis=0)) / pitch).astype(np.int64)
 
     def normal_equations(
@@ -94,7 +97,10 @@ class System:
             hold: stiffness of each linear part towards the stage's.
         """
         parts = [self._terms(state, weight, part) for part in self._parts]
-        blocks, pulls = ([np.concatenate(c) for c in zip(*column)] for column in zip(*parts))
+        blocks, pulls = (
+            [np.concatenate(runs) for runs in zip(*terms, strict=True)]
+            for terms in zip(*parts, strict=True)
+        )
         stretch = self._stretch(state) * spring[:, None]
         for block in blocks:
             _diagonals(block)[:, -self.motion.ndim :] += spring[:, None]
@@ -189,7 +195,8 @@ class System:
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         starts = np.searchsorted(rows[order], np.arange(len(diagonal) + 1))
-        return starts, columns[order], np.split(place, [len(a), 2 * len(a)])
+        places = np.split(place, [len(a), 2 * len(a)])
+        return starts.astype(np.int32), columns[order].astype(np.int32), places
 
     @cached_property
     def _ends(self) -> tuple[Any, ...]:

@@ -165,6 +165,8 @@ def test_state_names_source_place_and_contrast(tmp_path, format):
     # Ten voxels of origin, half of 64 voxels, and half a voxel to the centre.
     assert position["y"] == 42.5
     low, high = shown["layers"][0]["shaderControls"]["normalized"]["range"]
+    assert isinstance(low, int)
+    assert isinstance(high, int)
     assert 1000 <= low < 1010
     assert 11000 < high < 11100
 
