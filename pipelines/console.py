@@ -80,6 +80,8 @@ def summary(outcome: Outcome) -> str:
     width = max(map(len, outcome.numbers), default=0)
     lines = [f"{name.ljust(width)}  {_number(v)}" for name, v in outcome.numbers.items()]
     lines.append(f"{'seconds'.ljust(width)}  {outcome.seconds:.1f}")
+    if outcome.report is not None:
+        lines.append(f"{'report'.ljust(width)}  {outcome.report}")
     if outcome.failures:
         lines.append(f"\n{len(outcome.failures)} keys failed; everything else is done:")
         for failure in outcome.failures[:_MOST_FAILURES_SHOWN]:

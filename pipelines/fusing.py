@@ -38,7 +38,7 @@ def add_convert(graph: JobGraph, run: RunFolder, tiles: TileList) -> None:
 def _unconverted(run: RunFolder) -> Iterator[Unit]:
     for source in load_sources(run):
         if not source.direct:
-            yield source.key, [source.row, source.images]
+            yield source.key, [source.row, source.images, source.version]
 
 
 def add_flatfield(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileList) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import logging
 import platform
 import time
 from abc import ABC, abstractmethod
@@ -21,6 +22,8 @@ from warpbeam.transforms.storage.tiles import TileList, TileOptions, read_tiles
 from warpbeam.transforms.tiles import TileSource, save_sources, sources_of
 
 Config = TypeVar("Config", bound=JobConfig)
+
+_log = logging.getLogger(__name__)
 
 _VERSIONED = ("warpbeam", "apache-beam", "numpy", "opencv-contrib-python-headless", "scipy",
               "tensorstore", "tifffile")  # fmt: skip
@@ -45,12 +48,14 @@ class Outcome:
         numbers: what was measured, in the order in which it is printed.
         failures: units that could not be done; the rest is complete.
         seconds: wall time.
+        report: address of the report; None where it could not be written.
     """
 
     output: str
     numbers: dict[str, Any]
     failures: tuple[Failure, ...]
     seconds: float
+    report: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -85,6 +90,14 @@ class Job(ABC, Generic[Config]):
 
     def check(self) -> None:
         """Raises InputError where the tiles and the settings do not go together."""
+        if self.tiles.ndim == 3 and self.config.blend.interpolation == "lanczos":
+            raise InputError(
+                "this interpolation is for 2-D tiles only",
+                where="blend.interpolation",
+                expected="nearest, linear or cubic for 3-D tiles",
+                got="lanczos",
+                fix="choose cubic",
+            )
 
     @abstractmethod
     def prepare(self) -> None:
@@ -96,7 +109,7 @@ class Job(ABC, Generic[Config]):
 
     def graph(self, **given: Any) -> JobGraph:
         """The stages of this job."""
-        inputs = self.tiles.fingerprint()
+        inputs = self.tiles.fingerprint(with_versions=False)
         graph = JobGraph(self.config.output, inputs, self.config.run.attempts, **given)
         self.build(graph)
         return graph
@@ -133,7 +146,8 @@ class Job(ABC, Generic[Config]):
         pipeline = beam.Pipeline(options=options)
         graph = self.graph(pipeline=pipeline, only=only)
         for stage in graph.stages:
-            stage.ledger.clear_failures()
+            if only is None or stage.name in only:
+                stage.ledger.clear_failures()
         if watch is None:
             pipeline.run().wait_until_finish()
         else:
@@ -157,23 +171,26 @@ class Job(ABC, Generic[Config]):
         return frozenset(stages)
 
     def _claim(self, *, overwrite: bool) -> None:
-        """Makes the output folder this run's own, or finds that it is already."""
+        """Makes the output folder this run's own, or finds that it is already.
+
+        A tile whose file was written again since (repaired, say) belongs to the same run:
+        the version of each tile is part of what its units are asked to do.
+        """
         mine = {
             "job": self.name,
             "settings": self.config.result_settings(),
-            "inputs": self.tiles.fingerprint(),
+            "inputs": self.tiles.fingerprint(with_versions=False),
         }
         theirs = store.read_json(self.run_folder.owner)
-        if theirs == mine:
-            return
-        if theirs is not None and overwrite:
-            store.delete_prefix(self.config.output + "/")
-        elif store.exists(self.config.output) and store.list_keys(self.config.output + "/"):
-            raise _occupied(self.config.output, theirs, mine)
+        if theirs != mine:
+            if theirs is not None and overwrite:
+                _clear(self.run_folder)
+            elif store.exists(self.config.output) and store.list_keys(self.config.output + "/"):
+                raise _occupied(self.config.output, theirs, mine)
+            # First of all, so that a run that is stopped at any instant can be continued.
+            store.write_json(self.run_folder.owner, mine)
         save_sources(self.run_folder, self.sources)
         self.prepare()
-        # Last, so that a folder that has an owner has all that the first stage needs.
-        store.write_json(self.run_folder.owner, mine)
 
     def _sum_up(self, graph: JobGraph, seconds: float) -> Outcome:
         failures = tuple(
@@ -192,9 +209,27 @@ class Job(ABC, Generic[Config]):
                 "numbers": numbers,
                 "failures": [dataclasses.asdict(f) for f in failures],
                 "seconds": seconds,
+                "stages": {stage.name: stage.ledger.config_hash for stage in graph.stages},
             },
         )
-        return Outcome(self.config.output, numbers, failures, seconds)
+        return Outcome(self.config.output, numbers, failures, seconds, self._report())
+
+    def _report(self) -> str | None:
+        """Writes the report; a run is not lost because a picture could not be drawn."""
+        from warpbeam.pipelines import report
+
+        try:
+            return report.write(self.config.output)
+        except Exception:
+            _log.exception("the run is complete, but its report could not be written")
+            return None
+
+
+def _clear(run: RunFolder) -> None:
+    """Deletes another run. The note in place of its owner goes last, so that a deletion that
+    is stopped half way is neither continued as that run nor taken for a stranger's files."""
+    store.write_json(run.owner, {"job": "none: it was being overwritten"})
+    store.delete_others(run.uri, run.owner.removeprefix(run.uri.rstrip("/") + "/"))
 
 
 def _readable_in_parts(tiles: TileList) -> bool:
@@ -233,5 +268,5 @@ def _first_difference(theirs: Any, mine: Any, name: str = "") -> str:
             if theirs.get(key) != mine.get(key):
                 return _first_difference(theirs.get(key), mine.get(key), f"{name}.{key}".strip("."))
     if name == "inputs":
-        return "other tiles (their files, sizes, times of change or positions differ)"
+        return "other tiles (their files, shapes or positions differ)"
     return f"{name.removeprefix('settings.')} = {theirs} instead of {mine}"

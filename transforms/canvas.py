@@ -95,11 +95,14 @@ class Canvas:
         keep = len(box.start) - self.ndim
         return Box(box.start[keep:], box.stop[keep:])
 
-    def shards_of(self, placed: PlacedTile, halo: int) -> Iterator[tuple[int, ...]]:
-        """The level-0 shards that a tile takes part in, all channels; computed, not searched."""
+    def footprint(self, placed: PlacedTile) -> Box:
+        """The output voxels, of its plane or block, that a tile can reach."""
         area = Box.of_shape(placed.source.shape).pad((1,) * self.ndim)
-        reached = affine.bounding_box(self.on_output(placed.matrix), area)
-        reached = reached.pad((halo,) * self.ndim)
+        return affine.bounding_box(self.on_output(placed.matrix), area)
+
+    def shards_of(self, placed: PlacedTile, halo: int) -> Iterator[tuple[int, ...]]:
+        """The level-0 shards within `halo` of a tile, all channels; computed, not searched."""
+        reached = self.footprint(placed).pad((halo,) * self.ndim)
         for channel in range(0, self.shape[1], self.shard[1]):
             yield from self.grid.touching(self.lift(reached, placed.source.key, channel))
 

@@ -15,7 +15,7 @@ from warpbeam.transforms.storage.tile_store import TileStore
 class ConvertTile:
     """Work of the stage `convert`: one tile, all channels.
 
-    Payload: `[row, images]` of a `TileSource`.
+    Payload: `[row, images, version]` of a `TileSource`.
     """
 
     def __init__(self, run: RunFolder, shape: tuple[int, ...], dtype: str) -> None:
@@ -25,7 +25,7 @@ class ConvertTile:
         self._store = TileStore.create(self._run.converted, self._shape, self._dtype)
 
     def __call__(self, key: TileKey, payload: Any) -> Record:
-        row, refs = payload
+        row, refs, _ = payload
         total = 0
         for channel, ref in enumerate(refs):
             total += self._store.write(row, channel, images.read(ImageRef(*ref)))

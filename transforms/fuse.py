@@ -21,6 +21,7 @@ from warpbeam.transforms.keys import ShardKey, TileKey
 from warpbeam.transforms.shading import ShadingReader, shading_fingerprint
 from warpbeam.transforms.stage import RunStage, Stage, StageOutcome, Unit
 from warpbeam.transforms.storage import volume
+from warpbeam.transforms.storage.images import CorruptImageError, together
 from warpbeam.transforms.storage.ledger import Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import PlacedTile, TileReader, TileSource
@@ -49,7 +50,10 @@ class FuseTiles(beam.PTransform):
     def expand(self, placed: beam.PCollection[PlacedTile]) -> beam.PCollection[StageOutcome]:
         return (
             placed
-            | "to shards" >> beam.ParDo(_ToShardsFn(self._run, self._settings.blending))
+            | "to shards"
+            >> beam.ParDo(_ToShardsFn(self._run, self._settings.blending)).with_output_types(
+                tuple[ShardKey, Any]  # names the key's coder, which grouping goes by
+            )
             | "meet" >> beam.GroupByKey()
             | "order" >> beam.ParDo(_OrderFn(self._run))
             | RunStage(self._stage, FuseShard(self._run, self._settings))
@@ -58,15 +62,17 @@ class FuseTiles(beam.PTransform):
 
 class _ToShardsFn(beam.DoFn):
     def __init__(self, run: RunFolder, blending: str) -> None:
-        self._run = run
-        self._halo = render.spill(blending)
+        self._run, self._blending = run, blending
 
     def start_bundle(self) -> None:
         self._canvas = load_canvas(self._run)
 
     def process(self, placed: PlacedTile) -> Iterator[tuple[ShardKey, PlacedTile]]:
-        for block in self._canvas.shards_of(placed, self._halo):
-            yield ShardKey(0, block), placed
+        footprint = self._canvas.footprint(placed)
+        for block in self._canvas.shards_of(placed, render.spill(self._blending)):
+            shard = self._canvas.drop(self._canvas.grid.box(block))
+            if footprint.meets(render.needed(shard, self._blending)):
+                yield ShardKey(0, block), placed
 
 
 class _OrderFn(beam.DoFn):
@@ -88,7 +94,8 @@ class FuseShard:
     """Work of the stage `fuse`: one whole level-0 shard.
 
     Payload: origin and shape of the canvas, a fingerprint of the shading, and the placed
-    tiles that touch the shard.
+    tiles that touch the shard. Where one of them is corrupt the shard is written without it,
+    and then fails: nothing else is lost, and the shard is done again once it is repaired.
     """
 
     def __init__(self, run: RunFolder, settings: FuseSettings) -> None:
@@ -106,20 +113,24 @@ class FuseShard:
         values = np.zeros(box.shape, target.level(0).dtype)
         count = np.zeros(box.shape, np.uint8)
         read = 0
+        corrupt: list[CorruptImageError] = []
         for channel in range(box.start[1], box.stop[1]):
-            views = list(self._views(placed, canvas, canvas.drop(box), channel))
+            views = list(self._views(placed, canvas, canvas.drop(box), channel, corrupt))
             read += sum(v.pixels.nbytes for v in views)
-            fused, tiles = render.render(
+            at = channel - box.start[1]
+            tiles = np.zeros(canvas.drop(box).shape, np.uint8)
+            values[:, at] = render.render(
                 canvas.drop(box), views, mode=self._settings.blending,
-                interpolation=self._settings.interpolation, dtype=values.dtype,
+                interpolation=self._settings.interpolation, dtype=values.dtype, count=tiles,
             )  # fmt: skip
-            values[:, channel - box.start[1]] = fused
-            count[:, channel - box.start[1]] = tiles
+            count[:, at] = tiles
         written = target.write_with_levels(box, values)
         if self._settings.coverage and box.start[1] == 0:
             plane = Box((box.start[0], 0, *box.start[2:]), (box.stop[0], 1, *box.stop[2:]))
             counts = volume.open_volume(self._run.coverage)
             written += counts.write_with_levels(plane, count[:, :1])
+        if corrupt:
+            raise together(corrupt)
         return {
             "bytes_read": read,
             "bytes_written": written,
@@ -129,15 +140,27 @@ class FuseShard:
         }
 
     def _views(
-        self, placed: list[PlacedTile], canvas: Canvas, box: Box, channel: int
+        self,
+        placed: list[PlacedTile],
+        canvas: Canvas,
+        box: Box,
+        channel: int,
+        corrupt: list[CorruptImageError],
     ) -> Iterator[view.TileView]:
+        """The tiles that can be read; the errors of the others are added to `corrupt`."""
         around = render.needed(box, self._settings.blending)
         margin = warp.reach(self._settings.interpolation, box.ndim)
         for tile in placed:
             matrix = canvas.on_output(tile.matrix)
             window = view.source_box(np.linalg.inv(matrix), tile.source.shape, around, margin)
-            if window:
-                yield self._view(tile.source, matrix, window, channel)
+            if not window:
+                continue
+            try:
+                found = self._view(tile.source, matrix, window, channel)
+            except CorruptImageError as problem:
+                corrupt.append(problem)
+            else:
+                yield found
 
     def _view(
         self, source: TileSource, matrix: affine.Matrix, window: Box, channel: int

@@ -16,6 +16,7 @@ from warpbeam.kernels.montage.pair import Link, Strip, coarse_peak, measure_link
 from warpbeam.transforms.keys import MontageKey, TileKey
 from warpbeam.transforms.shading import ShadingReader
 from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage.images import CorruptImageError
 from warpbeam.transforms.storage.ledger import Key, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import TileReader, TileSource
@@ -159,8 +160,12 @@ class MeasureLinks:
             boxes = strip_boxes(
                 fixed.shape, moving.source.shape, offset=moving.offset, search=self._settings.search
             )
-            a = self._strips.read(_ref(fixed, boxes[0]))
-            b = self._strips.read(_ref(moving.source, boxes[1]))
+            try:
+                a = self._strips.read(_ref(fixed, boxes[0]))
+                b = self._strips.read(_ref(moving.source, boxes[1]))
+            except CorruptImageError as problem:
+                links.append(_link_record(moving, _unreadable(problem, len(fixed.shape))))
+                continue
             read += a.voxels.nbytes + b.voxels.nbytes
             link = measure_link(
                 a, b, offset=moving.offset, search=self._settings.search,
@@ -168,6 +173,13 @@ class MeasureLinks:
             )  # fmt: skip
             links.append(_link_record(moving, link))
         return {"bytes_read": read, "links": links}
+
+
+def _unreadable(problem: CorruptImageError, ndim: int) -> Link:
+    """Stands for a link of a corrupt tile, which fusing it will report; the others go on."""
+    none = np.empty((0, ndim))
+    reason = f"{problem.what}: {problem.where}"
+    return Link(none, none, np.empty((0, ndim, ndim)), 0.0, float("nan"), 0, reason)
 
 
 def _link_record(moving: Neighbour, link: Link) -> Record:
@@ -196,7 +208,10 @@ class MeasureNulls:
     def __call__(self, key: Key, payload: Any) -> Record:
         scores = []
         for fixed, moving, offset, roll in payload:
-            a, b = self._strips.read(fixed), rolled(self._strips.read(moving), roll)
+            try:
+                a, b = self._strips.read(fixed), rolled(self._strips.read(moving), roll)
+            except CorruptImageError:
+                continue
             peak = coarse_peak(a, b, offset=offset, search=self._settings.search)
             scores.append(peak.score)
         return {"scores": scores}

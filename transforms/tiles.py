@@ -31,6 +31,8 @@ class TileSource(NamedTuple):
         mask: the same for its mask, or None.
         direct: the images can be read in parts where they lie; else the converted tile is read.
         stage: where the tile list has it, source voxel to world voxel, in rows.
+        version: changes when one of its files is written again, so that the units which read
+            it are done again.
     """
 
     key: TileKey
@@ -40,6 +42,7 @@ class TileSource(NamedTuple):
     mask: tuple[str, int, int, int] | None
     direct: bool
     stage: Rows
+    version: str
 
 
 class PlacedTile(NamedTuple):
@@ -51,10 +54,13 @@ class PlacedTile(NamedTuple):
 
 def sources_of(tiles: TileList, *, direct: bool) -> list[TileSource]:
     """The tiles of a list, numbered in its order."""
-    return [_source(row, tile, direct) for row, tile in enumerate(tiles.tiles)]
+    return [
+        _source(row, tile, direct, version)
+        for row, (tile, version) in enumerate(zip(tiles.tiles, tiles.versions(), strict=True))
+    ]
 
 
-def _source(row: int, tile: Tile, direct: bool) -> TileSource:
+def _source(row: int, tile: Tile, direct: bool, version: str) -> TileSource:
     return TileSource(
         TileKey(tile.time, tile.section, tile.tile),
         row,
@@ -63,6 +69,7 @@ def _source(row: int, tile: Tile, direct: bool) -> TileSource:
         astuple(tile.mask) if tile.mask else None,
         direct,
         as_rows(tile.world_matrix()),
+        version,
     )
 
 
@@ -77,7 +84,7 @@ def save_sources(run: RunFolder, sources: list[TileSource]) -> None:
 
 def load_sources(run: RunFolder) -> Iterator[TileSource]:
     """The tiles of a run, in order of their rows."""
-    for key, row, shape, refs, mask, direct, stage in store.read_json(run.sources):
+    for key, row, shape, refs, mask, direct, stage, version in store.read_json(run.sources):
         yield TileSource(
             TileKey(*key),
             row,
@@ -86,6 +93,7 @@ def load_sources(run: RunFolder) -> Iterator[TileSource]:
             tuple(mask) if mask else None,
             direct,
             tuple(map(tuple, stage)),
+            version,
         )
 
 

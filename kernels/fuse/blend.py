@@ -13,66 +13,93 @@ Tiles are taken in the order given, so that sums are reproducible to the bit.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Num, UInt8
 from scipy import ndimage
 
 from warpbeam.kernels.fuse.warp import Warped
 from warpbeam.kernels.geometry.box import Box
 
 Image = Float[np.ndarray, "..."]
-Blender = Callable[[Box, Sequence[Warped]], tuple[Image, Image]]
 
+# The weight of a tile's last voxel: next to nothing, since beyond it values are made up.
+_LEAST = 1e-3
+# Every weight half a voxel inside a tile is larger, so that a look at the outline is spared.
+_SURELY_INSIDE = 1.0
 # Standard deviations, in voxels, at which `multiband` splits fine from coarse.
 _BANDS = (2.0, 6.0)
 MULTIBAND_HALO = round(3 * _BANDS[-1])
 
 
-def _depth(piece: Warped) -> Image:
-    """Distance to the nearest border along each axis, multiplied up; 0 outside the tile."""
-    depth: Image = np.ones((1,) * piece.box.ndim, np.float32)
-    for values, n in zip(piece.from_centre, piece.shape, strict=True):
-        # A voxel on the very border is covered too: its weight is small, never 0.
-        to_border = np.float32(n / 2 + 1e-3) - np.abs(values)
-        depth = depth * np.maximum(to_border, np.float32(1e-3), out=to_border)
-    return depth if piece.valid is None else depth * piece.valid
+@functools.lru_cache(maxsize=16)
+def _ramp(n: int) -> Float[np.ndarray, " n"]:
+    """Distance to the nearer end; next to nothing on the last voxel."""
+    index = np.arange(n)
+    return (np.minimum(index, n - 1 - index) + _LEAST).astype(np.float32)
 
 
-def _smooth_depth(piece: Warped) -> Image:
-    """`_depth` with a cosine ramp from the border to the middle of the tile."""
-    depth: Image = np.ones((1,) * piece.box.ndim, np.float32)
-    for values, n in zip(piece.from_centre, piece.shape, strict=True):
-        angle = np.abs(values) * np.float32(np.pi / (n + 2e-3))
-        depth = depth * np.square(np.maximum(np.cos(angle), np.float32(1e-3)))
-    return depth if piece.valid is None else depth * piece.valid
-
-
-def _uniform(piece: Warped) -> Image:
-    ones = np.ones((1,) * piece.box.ndim, np.float32)
-    return ones if piece.valid is None else piece.valid.astype(np.float32)
+@functools.lru_cache(maxsize=16)
+def _smooth_ramp(n: int) -> Float[np.ndarray, " n"]:
+    """The same from 0 to 1 in the shape of a cosine."""
+    rise = (1 - np.cos(2 * np.pi * _ramp(n) / n)) / 2
+    return np.maximum(rise, _LEAST / n).astype(np.float32)
 
 
 def _nearness(piece: Warped) -> Image:
     """Minus the squared distance to the tile's centre, in tile lengths; -inf outside."""
     total: Image = np.zeros((1,) * piece.box.ndim, np.float32)
-    for values, n in zip(piece.from_centre, piece.shape, strict=True):
+    for axis, n in enumerate(piece.shape):
+        values = piece.from_centre(axis)
         total = total - np.square(values / np.float32(n))
     return total if piece.valid is None else np.where(piece.valid, total, np.float32(-np.inf))
 
 
-def _average(cell: Box, pieces: Sequence[Warped], weigh: Callable[[Warped], Image]) -> Image:
+def _feathered(
+    cell: Box, pieces: Sequence[Warped], profile: Callable[[int], Float[np.ndarray, " n"]]
+) -> Image:
+    """The mean, weighted by the product of the profiles along the axes."""
     total = np.zeros(cell.shape, np.float32)
     weights = np.zeros(cell.shape, np.float32)
     for piece in pieces:
-        inside = piece.box.relative_to(cell.start).slices
-        weight = weigh(piece)
-        total[inside] += piece.values * weight
+        inside = piece.box.slices_in(cell)
+        weight = piece.spread(profile)
+        if piece.unmasked is not None:
+            weight *= piece.unmasked
         weights[inside] += weight
+        total[inside] += piece.values * weight
     np.divide(total, weights, out=total, where=weights > 0)
+    if not (weights > _SURELY_INSIDE).all():
+        total[~_covered(cell, pieces)] = 0
     return total
+
+
+def _mean(cell: Box, pieces: Sequence[Warped]) -> Image:
+    total = np.zeros(cell.shape, np.float32)
+    weights = np.zeros(cell.shape, np.float32)
+    for piece in pieces:
+        inside = piece.box.slices_in(cell)
+        weights[inside] += 1 if piece.valid is None else piece.valid
+        total[inside] += piece.values if piece.valid is None else piece.values * piece.valid
+    return np.divide(total, weights, out=total, where=weights > 0)
+
+
+def _covered(cell: Box, pieces: Sequence[Warped]) -> Bool[np.ndarray, "..."]:
+    """Where any piece is valid."""
+    found = np.zeros(cell.shape, bool)
+    for piece in pieces:
+        found[piece.box.slices_in(cell)] |= np.True_ if piece.valid is None else piece.valid
+    return found
+
+
+def _paste(out: Num[np.ndarray, "..."], piece: Warped) -> None:
+    if piece.valid is None:
+        out[...] = piece.values
+    else:
+        np.copyto(out, piece.values, where=piece.valid)
 
 
 def _winner(cell: Box, pieces: Sequence[Warped]) -> Image:
@@ -80,7 +107,7 @@ def _winner(cell: Box, pieces: Sequence[Warped]) -> Image:
     best = np.full(cell.shape, -np.inf, np.float32)
     index = np.full(cell.shape, -1, np.float32)
     for i, piece in enumerate(pieces):
-        inside = piece.box.relative_to(cell.start).slices
+        inside = piece.box.slices_in(cell)
         nearness = np.broadcast_to(_nearness(piece), piece.box.shape)
         better = nearness > best[inside]
         best[inside][better] = nearness[better]
@@ -91,7 +118,7 @@ def _winner(cell: Box, pieces: Sequence[Warped]) -> Image:
 def _max(cell: Box, pieces: Sequence[Warped]) -> Image:
     out = np.full(cell.shape, -np.inf, np.float32)
     for piece in pieces:
-        inside = piece.box.relative_to(cell.start).slices
+        inside = piece.box.slices_in(cell)
         values = piece.values
         if piece.valid is not None:
             values = np.where(piece.valid, values, np.float32(-np.inf))
@@ -103,7 +130,7 @@ def _closest(cell: Box, pieces: Sequence[Warped]) -> Image:
     index = _winner(cell, pieces)
     out = np.zeros(cell.shape, np.float32)
     for i, piece in enumerate(pieces):
-        inside = piece.box.relative_to(cell.start).slices
+        inside = piece.box.slices_in(cell)
         np.copyto(out[inside], piece.values, where=index[inside] == i)
     return out
 
@@ -118,7 +145,7 @@ def _multiband(cell: Box, pieces: Sequence[Warped]) -> Image:
     totals = [np.zeros(cell.shape, np.float32) for _ in range(len(_BANDS) + 1)]
     weights = [np.zeros(cell.shape, np.float32) for _ in range(len(_BANDS) + 1)]
     for i, piece in enumerate(pieces):
-        inside = piece.box.relative_to(cell.start).slices
+        inside = piece.box.slices_in(cell)
         covered = np.zeros(cell.shape, np.float32)
         covered[inside] = 1 if piece.valid is None else piece.valid
         finer = np.zeros(cell.shape, np.float32)
@@ -152,30 +179,30 @@ def _blur_inside(image: Image, covered: Image, sigma: float) -> Image:
 
 _BLENDERS: dict[str, Callable[[Box, Sequence[Warped]], Image]] = {
     "max": _max,
-    "mean": lambda cell, pieces: _average(cell, pieces, _uniform),
-    "linear": lambda cell, pieces: _average(cell, pieces, _depth),
-    "cosine": lambda cell, pieces: _average(cell, pieces, _smooth_depth),
+    "mean": _mean,
+    "linear": lambda cell, pieces: _feathered(cell, pieces, _ramp),
+    "cosine": lambda cell, pieces: _feathered(cell, pieces, _smooth_ramp),
     "closest": _closest,
     "multiband": _multiband,
 }
 BLENDINGS = tuple(_BLENDERS)
 
 
-def blend(cell: Box, pieces: Sequence[Warped], mode: str) -> Image:
-    """Combines warped tiles into float32 values over `cell`; 0 where no tile lies."""
+def blend(cell: Box, pieces: Sequence[Warped], mode: str) -> Num[np.ndarray, "..."]:
+    """Combines warped tiles over `cell`; 0 where no tile lies.
+
+    Values are float32, or those of the tile as they are where there is one only.
+    """
     if len(pieces) == 1:
         return _single(cell, pieces[0])
     return _BLENDERS[mode](cell, pieces)
 
 
-def _single(cell: Box, piece: Warped) -> Image:
-    values = piece.values
-    if piece.valid is not None:
-        values = np.where(piece.valid, values, np.float32(0))
-    if piece.box == cell:
-        return values
-    out = np.zeros(cell.shape, np.float32)
-    out[piece.box.relative_to(cell.start).slices] = values
+def _single(cell: Box, piece: Warped) -> Num[np.ndarray, "..."]:
+    if piece.valid is None and piece.box == cell:
+        return piece.values
+    out = np.zeros(cell.shape, piece.values.dtype)
+    _paste(out[piece.box.slices_in(cell)], piece)
     return out
 
 
@@ -183,7 +210,7 @@ def coverage(cell: Box, pieces: Sequence[Warped]) -> UInt8[np.ndarray, "..."]:
     """How many tiles lie on each voxel (255 stands for more)."""
     count = np.zeros(cell.shape, np.uint8)
     for piece in pieces:
-        part = count[piece.box.relative_to(cell.start).slices]
+        part = count[piece.box.slices_in(cell)]
         more = (part < 255) if piece.valid is None else piece.valid & (part < 255)
         part += more
     return count

@@ -9,40 +9,37 @@ shard                     Everything is computed on *render cells*: a fixed grid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float, Num, UInt8
+from jaxtyping import Num, UInt8
 
 from warpbeam.kernels.fuse.blend import MULTIBAND_HALO, blend, coverage
 from warpbeam.kernels.fuse.view import TileView
 from warpbeam.kernels.fuse.warp import warp
 from warpbeam.kernels.geometry.box import Box
-from warpbeam.kernels.geometry.grid import BlockGrid
 
+# Regions thinner than this cost more than they save.
+_THINNEST = 24
 # Small enough that a cell's few float32 arrays stay in the L2 cache (256 KB each), and
 # that many cells lie in one tile only; large enough that a call costs little per voxel.
-_CELL = {2: (256, 256), 3: (16, 64, 64)}
+_CELL = {2: (1024, 1024), 3: (16, 64, 64)}
 
 
-def cells(box: Box) -> list[Box]:
+def cells(box: Box) -> Iterator[Box]:
     """The render cells that share a voxel with `box`, whole."""
     block = _CELL[box.ndim]
-    low = [a // b for a, b in zip(box.start, block, strict=True)]
-    origin = tuple(i * b for i, b in zip(low, block, strict=True))
-    span = tuple(b - o for b, o in zip(box.stop, origin, strict=True))
-    grid = BlockGrid(span, block)
-    return [
-        Box.of_shape(block, tuple(i * b + o for i, b, o in zip(index, block, origin, strict=True)))
-        for index in grid.indices()
-    ]
+    starts = [range(a // n * n, b, n) for a, b, n in zip(box.start, box.stop, block, strict=True)]
+    return (Box.of_shape(block, start) for start in itertools.product(*starts))
 
 
 def needed(box: Box, mode: str) -> Box:
     """The output voxels that tiles must be known on to render `box`: whole cells and halo."""
-    around = cells(box)
-    whole = Box(around[0].start, around[-1].stop)
-    return whole.pad((_halo(mode),) * box.ndim)
+    block = _CELL[box.ndim]
+    start = tuple(a // n * n for a, n in zip(box.start, block, strict=True))
+    stop = tuple(-(-b // n) * n for b, n in zip(box.stop, block, strict=True))
+    return Box(start, stop).pad((_halo(mode),) * box.ndim)
 
 
 def spill(mode: str) -> int:
@@ -55,9 +52,15 @@ def _halo(mode: str) -> int:
 
 
 def render(
-    box: Box, views: Sequence[TileView], *, mode: str, interpolation: str, dtype: np.dtype
-) -> tuple[Num[np.ndarray, "..."], UInt8[np.ndarray, "..."]]:
-    """Fused voxels and the number of tiles on each.
+    box: Box,
+    views: Sequence[TileView],
+    *,
+    mode: str,
+    interpolation: str,
+    dtype: np.dtype,
+    count: UInt8[np.ndarray, "..."] | None = None,
+) -> Num[np.ndarray, "..."]:
+    """Fused voxels.
 
     Args:
         box: output voxels.
@@ -65,31 +68,70 @@ def render(
         mode: one of `blend.BLENDINGS`.
         interpolation: one of `warp.INTERPOLATIONS`.
         dtype: of the result; floats are rounded half to even and clipped to its range.
+        count: of the shape of the box; gets the number of tiles on each voxel (at most 255).
 
     Returns:
-        Arrays of the shape of the box; 0 where there is no tile.
+        An array of the shape of the box; 0 where there is no tile.
     """
     values = np.zeros(box.shape, dtype)
-    count = np.zeros(box.shape, np.uint8)
+    if count is not None:
+        count[...] = 0
     halo = (_halo(mode),) * box.ndim
     for cell in cells(box):
-        inside = cell & box
-        target = cell.pad(halo)
-        near = [v for v in views if v.footprint & target]
-        pieces = [w for v in near if (w := warp(v, target, interpolation)) is not None]
-        if not pieces:
-            continue
-        crop = inside.relative_to(target.start).slices
-        place = inside.relative_to(box.start).slices
-        values[place] = _cast(blend(target, pieces, mode)[crop], dtype)
-        count[place] = coverage(target, pieces)[crop]
-    return values, count
+        around = cell.pad(halo)
+        near = [view for view in views if view.footprint.meets(around)]
+        for region, tiles in _regions(cell, near, mode):
+            inside = region & box
+            if not inside:
+                continue
+            target = region.pad(halo) if any(halo) else region
+            # What nothing is mixed with need not leave its dtype.
+            exact = len(tiles) == 1 and tiles[0].pixels.dtype == dtype
+            warped = (warp(view, target, interpolation, exact=exact) for view in tiles)
+            pieces = [piece for piece in warped if piece is not None]
+            if not pieces:
+                continue
+            crop, place = inside.slices_in(target), inside.slices_in(box)
+            values[place] = _cast(blend(target, pieces, mode)[crop], dtype)
+            if count is not None:
+                count[place] = coverage(target, pieces)[crop]
+    return values
 
 
-def _cast(values: Float[np.ndarray, "..."], dtype: np.dtype) -> Num[np.ndarray, "..."]:
+def _regions(
+    cell: Box, views: Sequence[TileView], mode: str, axis: int = 0
+) -> Iterator[tuple[Box, Sequence[TileView]]]:
+    """Cuts a cell along the tiles' outlines, so that most of it lies in one tile only.
+
+    +------+--+-------+     Where there is one tile there is nothing to weigh.
+    |  A   |AB|   B   |     Cuts only save work: a region may well hold a tile's edge.
+    +------+--+-------+
+    """
+    if len(views) < 2 or axis == cell.ndim or _halo(mode):
+        yield cell, views
+        return
+    first, last = cell.start[axis], cell.stop[axis]
+    ends = {end for v in views for end in (v.footprint.start[axis], v.footprint.stop[axis])}
+    cuts = [first]
+    for end in sorted(ends):
+        if cuts[-1] + _THINNEST <= end <= last - _THINNEST:
+            cuts.append(end)
+    for start, stop in itertools.pairwise([*cuts, last]):
+        part = Box(
+            (*cell.start[:axis], start, *cell.start[axis + 1 :]),
+            (*cell.stop[:axis], stop, *cell.stop[axis + 1 :]),
+        )
+        inside = [view for view in views if view.footprint.meets(part)]
+        yield from _regions(part, inside, mode, axis + 1)
+
+
+def _cast(values: Num[np.ndarray, "..."], dtype: np.dtype) -> Num[np.ndarray, "..."]:
+    if values.dtype == dtype:
+        return values
     if np.issubdtype(dtype, np.floating):
         return values.astype(dtype)
     limits = np.iinfo(dtype)
     # float32 cannot hold the largest uint32: clip to the largest float below it.
     top = np.nextafter(np.float32(limits.max), np.float32(0)) if limits.bits > 16 else limits.max
-    return np.clip(np.rint(values), limits.min, top).astype(dtype)
+    whole = np.rint(values)
+    return np.clip(whole, limits.min, top, out=whole).astype(dtype)

@@ -11,6 +11,9 @@ from jaxtyping import Float, Num, Shaped
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 
+# What OpenCV warps without a conversion.
+_CV2_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
+
 
 @dataclass(frozen=True)
 class Shading:
@@ -73,17 +76,22 @@ class TileView:
         area = Box.of_shape(self.shape).pad((1,) * len(self.shape))
         return affine.bounding_box(self.matrix, area)
 
-    def crop(self, box: Box) -> tuple[Float[np.ndarray, "..."], Box]:
-        """Corrected float32 pixels of the part of `box` that is at hand, and that part."""
+    def crop(self, box: Box, *, exact: bool = False) -> tuple[Num[np.ndarray, "..."], Box]:
+        """Corrected float32 pixels of the part of `box` that is at hand, and that part.
+
+        With `exact` pixels that need no correction stay in their dtype.
+        """
         part = box & self.window
-        pixels = self.pixels[part.relative_to(self.window.start).slices]
+        pixels = self.pixels[part.slices_in(self.window)]
+        if exact and self.shading.is_identity and pixels.dtype in _CV2_DTYPES:
+            return pixels, part
         return self.shading.correct(pixels, part), part
 
     def crop_mask(self, box: Box) -> Float[np.ndarray, "..."]:
         """The mask of a box inside the window, as float32 0 and 1."""
         if self.mask is None:
             return np.ones(box.shape, np.float32)
-        return self.mask[box.relative_to(self.window.start).slices].astype(np.float32)
+        return self.mask[box.slices_in(self.window)].astype(np.float32)
 
 
 def source_box(inverse: affine.Matrix, shape: tuple[int, ...], target: Box, margin: int) -> Box:

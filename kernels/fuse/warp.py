@@ -9,12 +9,12 @@ from exact; older versions rounded to 1/32 px).
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 from scipy import ndimage
 
 from warpbeam.kernels.fuse.view import TileView, source_box
@@ -24,6 +24,8 @@ from warpbeam.kernels.geometry.box import Box
 Image = Float[np.ndarray, "..."]
 Float64 = Float[np.ndarray, "..."]
 
+# cv2 counts x before y.
+_XY = np.array([1, 0, 2])
 _CV2_FLAGS = {
     "nearest": cv2.INTER_NEAREST,
     "linear": cv2.INTER_LINEAR,
@@ -43,38 +45,54 @@ class Warped:
 
     Attributes:
         box: the output voxels drawn on.
-        values: float32, the shape of the box; meaningless where not `valid`.
+        values: the shape of the box; meaningless where not `valid`.
         shape: shape of the whole tile.
         inverse: homogeneous map from output voxels to voxels of the tile.
+        window: the voxels of the tile that were looked at.
         unmasked: which voxels the tile's mask allows; None means all.
     """
 
     box: Box
-    values: Image
+    values: Num[np.ndarray, "..."]
     shape: tuple[int, ...]
     inverse: affine.Matrix
+    window: Box
     unmasked: Bool[np.ndarray, "..."] | None
 
-    @functools.cached_property
-    def from_centre(self) -> tuple[Image, ...]:
-        """Per axis the distance, in source voxels and with its sign, from the tile's centre.
+    def spread(self, profile: Callable[[int], Image]) -> Image:
+        """A separable image over the tile, drawn on the box.
+
+        Args:
+            profile: gives the values along an axis of n voxels, not negative, and tiny at
+                both ends.
+
+        Returns:
+            The product of the profiles; 0 from one voxel outside the tile on.
+        """
+        ends = zip(self.shape, self.window.start, self.window.stop, strict=True)
+        along = [profile(n)[a:b] for n, a, b in ends]
+        local = affine.recentre(self.inverse, self.window.start, self.box.start)
+        product = functools.reduce(np.multiply.outer, along)
+        return _resample(product, local, self.box.shape, "linear", outside=0.0)
+
+    def from_centre(self, axis: int) -> Image:
+        """The distance along an axis, in source voxels and with its sign, from the tile's centre.
 
         Broadcastable to the box: an axis that does not matter has length 1.
         """
-        return source_coordinates(self.inverse, self.box, [(n - 1) / 2 for n in self.shape])
+        return _coordinate(self.inverse, self.box, axis, (self.shape[axis] - 1) / 2)
 
     @functools.cached_property
     def valid(self) -> Bool[np.ndarray, "..."] | None:
         """Which voxels the tile really covers; None means all, the usual case inside a tile."""
         half = np.array(self.shape) / 2 + 1e-6
         ends = affine.apply(self.inverse, affine.corners(self.box))
-        if (np.abs(ends - (np.array(self.shape) - 1) / 2) <= half).all():
-            return self.unmasked
-        inside = np.ones((1,) * self.box.ndim, bool)
-        for values, limit in zip(self.from_centre, half, strict=True):
-            inside = inside & (np.abs(values) <= np.float32(limit))
-        inside = np.broadcast_to(inside, self.box.shape)
-        return inside if self.unmasked is None else inside & self.unmasked
+        beyond = np.abs(ends - (np.array(self.shape) - 1) / 2).max(axis=0) > half
+        inside = self.unmasked
+        for axis in np.flatnonzero(beyond):
+            on_axis = np.abs(self.from_centre(int(axis))) <= np.float32(half[axis])
+            inside = on_axis if inside is None else inside & on_axis
+        return None if inside is None else np.broadcast_to(inside, self.box.shape)
 
 
 def reach(interpolation: str, ndim: int) -> int:
@@ -82,8 +100,16 @@ def reach(interpolation: str, ndim: int) -> int:
     return _SPLINE_REACH if ndim == 3 and interpolation == "cubic" else _REACH[interpolation]
 
 
-def warp(view: TileView, target: Box, interpolation: str = "linear") -> Warped | None:
+def warp(
+    view: TileView, target: Box, interpolation: str = "linear", *, exact: bool = False
+) -> Warped | None:
     """Draws a tile on `target`; None where they do not meet.
+
+    Args:
+        view: the tile.
+        target: output voxels.
+        interpolation: one of `INTERPOLATIONS`.
+        exact: leave the values in the tile's dtype where that is possible.
 
     The result is a function of the tile and of `target` alone, not of the window that
     happens to be loaded: the same box gives the same bits in any surroundings.
@@ -102,30 +128,25 @@ def warp(view: TileView, target: Box, interpolation: str = "linear") -> Warped |
     )
     if not window:
         return None
-    local = affine.translation([-float(s) for s in window.start]) @ view.inverse
-    values = _resample(source, local, box, interpolation)
+    local = affine.recentre(view.inverse, window.start, box.start)
+    values = _resample(source, local, box.shape, interpolation)
     unmasked = None
     if view.mask is not None:
-        unmasked = _resample(view.crop_mask(window), local, box, "linear") > 0.999
-    return Warped(box, values, view.shape, view.inverse, unmasked)
+        unmasked = _resample(view.crop_mask(window), local, box.shape, "linear") > 0.999
+    return Warped(box, values, view.shape, view.inverse, window, unmasked)
 
 
-def source_coordinates(
-    inverse: affine.Matrix, box: Box, origin: Sequence[float]
-) -> tuple[Image, ...]:
-    """Per axis the source coordinate, counted from `origin`, of each voxel of a box.
+def _coordinate(inverse: affine.Matrix, box: Box, axis: int, origin: float) -> Image:
+    """The source coordinate on one axis, counted from `origin`, of each voxel of a box.
 
     The large numbers are summed in float64 along one axis only, so that the full-size
     arrays can be float32.
     """
-    rows = [_row(inverse[i], box) for i in range(box.ndim)]
+    terms = _row(inverse[axis], box)
     if affine.is_affine(inverse):
-        rows = [[np.asarray(r[0] - o), *r[1:]] for r, o in zip(rows, origin, strict=True)]
-        return tuple(_sum_float32(r) for r in rows)
-    scale = _sum_float64(_row(inverse[-1], box))
-    return tuple(
-        (_sum_float64(r) / scale - o).astype(np.float32) for r, o in zip(rows, origin, strict=True)
-    )
+        return _sum_float32([terms[0] - origin, *terms[1:]])
+    scale = functools.reduce(np.add, _row(inverse[-1], box))
+    return (functools.reduce(np.add, terms) / scale - origin).astype(np.float32)
 
 
 def _row(coefficients: Float[np.ndarray, " d1"], box: Box) -> list[Float64]:
@@ -139,10 +160,6 @@ def _row(coefficients: Float[np.ndarray, " d1"], box: Box) -> list[Float64]:
     return terms
 
 
-def _sum_float64(terms: list[Float64]) -> Float64:
-    return functools.reduce(np.add, terms)
-
-
 def _sum_float32(terms: list[Float64]) -> Image:
     constant, *along = terms
     if not along:
@@ -152,34 +169,51 @@ def _sum_float32(terms: list[Float64]) -> Image:
     )])  # fmt: skip
 
 
-def _resample(source: Image, inverse: affine.Matrix, box: Box, interpolation: str) -> Image:
-    """`source` at `inverse @ p` for each voxel p of the box, borders repeated."""
-    local = inverse @ affine.translation([float(s) for s in box.start])
-    if box.ndim == 2:
-        return _resample_plane(source, local, box.shape, interpolation)
+def _resample(
+    source: Num[np.ndarray, "..."],
+    local: affine.Matrix,
+    shape: tuple[int, ...],
+    interpolation: str,
+    *,
+    outside: float | None = None,
+) -> Num[np.ndarray, "..."]:
+    """`source` at `local @ p` for each voxel p of the shape.
+
+    Borders are repeated, or `outside` lies beyond them.
+    """
+    if len(shape) == 2:
+        return _resample_plane(source, local, shape, interpolation, outside)
     if _keeps_planes(local):
-        return _resample_planes(source, local, box.shape, interpolation)
+        return _resample_planes(source, local, shape, interpolation, outside)
     order = _SPLINE_ORDER[interpolation]
+    border = {"mode": "nearest"} if outside is None else {"mode": "constant", "cval": outside}
     if affine.is_affine(local):
-        return ndimage.affine_transform(
-            source, local[:-1, :-1], local[:-1, -1], box.shape, order=order, mode="nearest"
-        )
-    points = source_coordinates(local, Box.of_shape(box.shape), (0.0,) * box.ndim)
+        linear, shift = local[:-1, :-1], local[:-1, -1]
+        return ndimage.affine_transform(source, linear, shift, shape, order=order, **border)
+    points = (_coordinate(local, Box.of_shape(shape), axis, 0.0) for axis in range(len(shape)))
     stacked = np.stack(np.broadcast_arrays(*points))
-    return ndimage.map_coordinates(source, stacked, order=order, mode="nearest")
+    return ndimage.map_coordinates(source, stacked, order=order, **border)
 
 
 def _resample_plane(
-    source: Image, local: affine.Matrix, shape: tuple[int, ...], interpolation: str
-) -> Image:
-    swap = [1, 0, 2]  # cv2 counts x before y
-    matrix = local[swap][:, swap]
+    source: Num[np.ndarray, "..."],
+    local: affine.Matrix,
+    shape: tuple[int, ...],
+    interpolation: str,
+    outside: float | None,
+) -> Num[np.ndarray, "..."]:
+    matrix = local[_XY][:, _XY]
     size = (shape[1], shape[0])
     flags = _CV2_FLAGS[interpolation] | cv2.WARP_INVERSE_MAP
-    border = cv2.BORDER_REPLICATE
+    border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
+    value = outside or 0.0
     if affine.is_affine(local):
-        return cv2.warpAffine(source, matrix[:2], size, flags=flags, borderMode=border)
-    return cv2.warpPerspective(source, matrix, size, flags=flags, borderMode=border)
+        return cv2.warpAffine(
+            source, matrix[:2], size, flags=flags, borderMode=border, borderValue=value
+        )
+    return cv2.warpPerspective(
+        source, matrix, size, flags=flags, borderMode=border, borderValue=value
+    )
 
 
 def _keeps_planes(local: affine.Matrix) -> bool:
@@ -188,7 +222,11 @@ def _keeps_planes(local: affine.Matrix) -> bool:
 
 
 def _resample_planes(
-    source: Image, local: affine.Matrix, shape: tuple[int, ...], interpolation: str
+    source: Image,
+    local: affine.Matrix,
+    shape: tuple[int, ...],
+    interpolation: str,
+    outside: float | None,
 ) -> Image:
     """Interpolates in z first, then each plane in yx: one 2-D warp per output plane."""
     along_z = local[0, 0] * np.arange(shape[0]) + local[0, 3]
@@ -199,7 +237,9 @@ def _resample_planes(
     else:
         planes = _between_planes(source, along_z, nearest=interpolation == "nearest")
     in_plane = local[1:, 1:]
-    return np.stack([_resample_plane(p, in_plane, shape[1:], interpolation) for p in planes])
+    return np.stack(
+        [_resample_plane(p, in_plane, shape[1:], interpolation, outside) for p in planes]
+    )
 
 
 def _between_planes(source: Image, along_z: Float[np.ndarray, " n"], *, nearest: bool) -> Image:

@@ -26,6 +26,14 @@ def translation(offset: Sequence[float]) -> Matrix:
     return matrix
 
 
+def recentre(matrix: Matrix, source: Sequence[float], target: Sequence[float]) -> Matrix:
+    """The same map with its points counted from `target`, and its results from `source`."""
+    local = matrix.copy()
+    local[:, -1] += matrix[:, :-1] @ np.asarray(target, np.float64)
+    local[:-1] -= np.multiply.outer(np.asarray(source, np.float64), local[-1])
+    return local
+
+
 def homogeneous(matrix: Sequence[Sequence[float]]) -> Matrix:
     """A square matrix from `d x (d + 1)` or `(d + 1) x (d + 1)` numbers.
 
@@ -48,7 +56,8 @@ def homogeneous(matrix: Sequence[Sequence[float]]) -> Matrix:
 
 
 def is_affine(matrix: Matrix) -> bool:
-    return bool(np.array_equal(matrix[-1], np.eye(len(matrix))[-1]))
+    *row, corner = matrix[-1].tolist()
+    return corner == 1.0 and not any(row)
 
 
 def is_translation(matrix: Matrix) -> bool:

@@ -18,10 +18,6 @@ class Box:
     start: tuple[int, ...]
     stop: tuple[int, ...]
 
-    def __post_init__(self) -> None:
-        if len(self.start) != len(self.stop):
-            raise ValueError(f"start {self.start} and stop {self.stop} differ in rank")
-
     @classmethod
     def of_shape(cls, shape: Sequence[int], start: Sequence[int] | None = None) -> Box:
         """The box of `shape` whose first voxel is `start` (the origin by default)."""
@@ -56,6 +52,13 @@ class Box:
         """The smallest box around both."""
         return Box(tuple(map(min, self.start, other.start)), tuple(map(max, self.stop, other.stop)))
 
+    def meets(self, other: Box) -> bool:
+        """Whether they share a voxel."""
+        return all(
+            max(a, c) < min(b, d)
+            for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True)
+        )
+
     def contains(self, other: Box) -> bool:
         return (self & other) == other
 
@@ -74,3 +77,9 @@ class Box:
     def relative_to(self, origin: Sequence[int]) -> Box:
         """The same voxels counted from `origin`."""
         return self.shift([-o for o in origin])
+
+    def slices_in(self, outer: Box) -> tuple[slice, ...]:
+        """Where these voxels lie in an array that holds `outer`."""
+        return tuple(
+            slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, outer.start, strict=True)
+        )

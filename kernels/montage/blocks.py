@@ -18,7 +18,7 @@ _MAX_SIGMA_PX = 0.5
 
 Vector = Float[np.ndarray, " d"]
 Corner = Int[np.ndarray, " d"]
-Masked = tuple[Float32[np.ndarray, "*patch"], Bool[np.ndarray, "*patch"]]
+Masked = tuple[Float32[np.ndarray, "..."], Bool[np.ndarray, "..."]]
 
 
 def refine_blocks(

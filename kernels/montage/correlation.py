@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int
 from scipy import fft
 
+Shift = Sequence[int] | Int[np.ndarray, " d"]
 Patch = Float32[np.ndarray, "*patch"]
 Mask = Bool[np.ndarray, "*patch"]
 Window = Float32[np.ndarray, "*window"]
@@ -46,7 +47,7 @@ def correlate(
     fixed_mask: Mask,
     moving_mask: Bool[np.ndarray, "*moving"],
     *,
-    window: tuple[Sequence[int], Sequence[int]],
+    window: tuple[Shift, Shift],
     min_overlap: int,
 ) -> Correlation:
     """Correlates `moving` with `fixed` at each shift `window[0] <= t < window[1]`.

@@ -32,12 +32,16 @@ def inverse_gram(rows: Float32[np.ndarray, "k n"]) -> Float[np.ndarray, "k k"]:
 
 @dataclass(frozen=True)
 class Samples:
-    """Value and gradient (rows) of both patches at each voxel of the support (columns)."""
+    """Value and gradient (rows) of both patches at each voxel of the support (columns).
+
+    Both are without their quadratic trends; `mean` is the mean value of both with them.
+    """
 
     crop: _Crop
     support: Support
     fixed: Float32[np.ndarray, "d1 n"]
     moving: Float32[np.ndarray, "d1 n"]
+    mean: Float32[np.ndarray, " n"]
 
     def centre(self) -> Vector:
         """The mean position of the gradient's energy, in voxels of the crop."""
@@ -79,7 +83,10 @@ class _Crop:
 
 
 class Support:
-    """The voxels that are compared, and the trends that are fitted over them."""
+    """The voxels that are compared, and the trends that are fitted over them.
+
+    The first trends are 1 and, along each axis, -1 to 1: by `rise` per voxel.
+    """
 
     def __init__(self, inner: tuple[slice, ...], weight: Patch) -> None:
         self.inner = inner
@@ -89,6 +96,7 @@ class Support:
         axes = np.meshgrid(
             *(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij", sparse=True
         )
+        self.rise = np.array([2 / (n - 1) if n > 1 else 0 for n in shape], np.float32)
         quadratic = [a * b for a, b in itertools.combinations_with_replacement(axes, 2)]
         trends = [np.ones((1,) * len(shape), np.float32), *axes, *quadratic]
         self.trends = np.stack([(weight * trend).ravel() for trend in trends])
@@ -143,7 +151,8 @@ class HalfwayPair:
         half = (shift - whole) / 2
         a = _sample(crop.fixed, half, sigma, support)
         b = _sample(crop.moving, -half, sigma, support)
-        return Samples(crop, support, *(support.detrended(s) for s in (a, b)))
+        mean = (a[0] + b[0]) / 2
+        return Samples(crop, support, support.detrended(a), support.detrended(b), mean)
 
 
 def _standard(patch: Patch, mask: Bool[np.ndarray, "*patch"]) -> Patch:

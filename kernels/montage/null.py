@@ -29,6 +29,9 @@ FALSE_DISCOVERY_RATE = 1e-3
 _LEAST_NULLS = 16
 _LEAST_COUNT, _MOST_COUNT = 64, 256
 _NORMAL_LOCATION, _NORMAL_SCALE = 2.7, 0.37
+# The part of the null scores that is trusted blindly, and how unlikely an outlier is.
+_BULK = np.array([0.2, 0.8])
+_OUTLIER = 1e-3
 _EULER = 0.5772156649
 
 
@@ -91,7 +94,7 @@ def rolled(strip: Strip, roll: float) -> Strip:
     return replace(strip, voxels=np.roll(strip.voxels, by, axis), mask=mask)
 
 
-def accept(scores: Scores, null_scores: Scores) -> Verdict:
+def accept(scores: Scores, null_scores: Float[np.ndarray, " m"]) -> Verdict:
     """Accepts the links whose score strips that do not match would hardly reach.
 
     Args:
@@ -111,11 +114,19 @@ def accept(scores: Scores, null_scores: Scores) -> Verdict:
 
 
 def _gumbel(scores: Scores) -> tuple[float, float]:
-    """Location and scale by L-moments (Hosking 1990, doi 10.1111/j.2517-6161.1990.tb01775.x)."""
-    n = len(scores)
-    if n < _LEAST_NULLS:
+    """Location and scale by L-moments (Hosking 1990, doi 10.1111/j.2517-6161.1990.tb01775.x).
+
+    Scores far beyond what the bulk allows are left out: strips paired for the null may show
+    the same thing after all (repeated, periodic or mirrored content).
+    """
+    if len(scores) < _LEAST_NULLS:
         return _NORMAL_LOCATION, _NORMAL_SCALE
-    ranked = np.sort(scores)
+    low, high = np.quantile(scores, _BULK)
+    reduced = -np.log(-np.log(_BULK))
+    spread = (high - low) / (reduced[1] - reduced[0])
+    furthest = low + spread * (np.log(len(scores) / _OUTLIER) - reduced[0])
+    ranked = np.sort(scores[scores <= furthest])
+    n = len(ranked)
     second = float(2 * ranked @ (np.arange(n) / (n - 1)) / n - ranked.mean())
     scale = max(second / np.log(2), 1e-3)
     return float(ranked.mean()) - _EULER * scale, scale

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Shaped
+from jaxtyping import Bool, Float, Float32, Int, Num, Shaped
 
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.montage.blocks import refine_blocks
@@ -18,12 +18,16 @@ from warpbeam.kernels.montage.contrast import band_pass, limit
 from warpbeam.kernels.montage.correlation import correlate
 from warpbeam.kernels.montage.refine import SIGMAS_PX, refine
 
-Masked = tuple[Float32[np.ndarray, "*patch"], Bool[np.ndarray, "*patch"]]
+Offset = Sequence[int | float] | Num[np.ndarray, " d"]
+Search = Sequence[int] | Int[np.ndarray, " d"]
+Masked = tuple[Float32[np.ndarray, "..."], Bool[np.ndarray, "..."]]
 
 # The band in which the coarse peak is looked for, as two Gaussian scales, and how many
 # standard deviations of background a value may stand out.
 _BAND_PX = (2.0, 6.0)
 _LIMIT = 5.0
+# Less deviation than this share of the brightest voxel is float32 rounding: a flat strip.
+_FLAT = 1e-7
 # An overlap of fewer independent samples cannot tell a match from chance.
 _LEAST_GRAINS = 8
 _LEAST_PX = 8
@@ -43,12 +47,21 @@ class Strip:
     mask: Bool[np.ndarray, "*strip"] | None = None
 
     def prepared(self) -> Masked:
-        """float32 voxels, 0 where not valid, and the mask."""
-        values = self.voxels.astype(np.float32)
+        """The valid voxels at mean 0 and variance 1, 0 elsewhere and if all are equal; the mask."""
+        values = self.voxels.astype(np.float64)
         mask = np.isfinite(values)
         if self.mask is not None:
             mask &= self.mask
-        return np.where(mask, values, np.float32(0)), mask
+        if not mask.any():
+            return np.zeros(mask.shape, np.float32), mask
+        values[~mask] = 0
+        top = float(np.abs(values).max())
+        values /= top if top > 0 else 1
+        values -= values.sum() / mask.sum()
+        values[~mask] = 0
+        deviation = float(np.sqrt(np.vdot(values, values) / mask.sum()))
+        flat = deviation < _FLAT
+        return (values * (0 if flat else 1 / deviation)).astype(np.float32), mask
 
 
 @dataclass(frozen=True)
@@ -90,8 +103,8 @@ def strip_boxes(
     fixed_shape: Sequence[int],
     moving_shape: Sequence[int],
     *,
-    offset: Sequence[float],
-    search: Sequence[int],
+    offset: Offset,
+    search: Search,
 ) -> tuple[Box, Box]:
     """The parts of two tiles that may overlap: the nominal overlap padded by `search` px.
 
@@ -101,12 +114,11 @@ def strip_boxes(
     whole = [round(o) for o in offset]
     fixed, moving = Box.of_shape(fixed_shape), Box.of_shape(moving_shape)
     back = [-o for o in whole]
-    return fixed & moving.shift(whole).pad(search), moving & fixed.shift(back).pad(search)
+    halo = [int(s) for s in search]
+    return fixed & moving.shift(whole).pad(halo), moving & fixed.shift(back).pad(halo)
 
 
-def coarse_peak(
-    fixed: Strip, moving: Strip, *, offset: Sequence[float], search: Sequence[int]
-) -> Peak:
+def coarse_peak(fixed: Strip, moving: Strip, *, offset: Offset, search: Search) -> Peak:
     """Finds the whole-pixel shift within `search` px of `offset` on each axis.
 
     Raises:
@@ -120,8 +132,8 @@ def measure_link(
     fixed: Strip,
     moving: Strip,
     *,
-    offset: Sequence[float],
-    search: Sequence[int],
+    offset: Offset,
+    search: Search,
     blocks: int,
 ) -> Link:
     """Measures how `moving` lies to `fixed`; bad strips give a link without points.
@@ -176,9 +188,7 @@ class _Patches:
         return cls(fixed.prepared(), moving.prepared(), between)
 
 
-def _check_ranks(
-    fixed: Strip, moving: Strip, offset: Sequence[float], search: Sequence[int]
-) -> None:
+def _check_ranks(fixed: Strip, moving: Strip, offset: Offset, search: Search) -> None:
     ndim = fixed.voxels.ndim
     if not ndim == moving.voxels.ndim == len(offset) == len(search):
         raise ValueError(
@@ -187,7 +197,7 @@ def _check_ranks(
         )
 
 
-def _coarse(patches: _Patches, offset: Sequence[float], search: Sequence[int]) -> Peak:
+def _coarse(patches: _Patches, offset: Offset, search: Search) -> Peak:
     nowhere = Peak(tuple(round(o) for o in offset), 0.0, 0.0, 0)
     shapes = patches.fixed[0].shape + patches.moving[0].shape
     if min(shapes) < _LEAST_PX:

@@ -13,7 +13,7 @@ surroundings at the edges of either patch, and biases the shift by up to 0.02 px
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -66,7 +66,7 @@ def refine(
     fixed_mask: Bool[np.ndarray, "*patch"],
     moving_mask: Bool[np.ndarray, "*moving"],
     *,
-    start: Sequence[float] | Vector,
+    start: Sequence[int | float] | Vector,
     sigmas: Sequence[float],
     coarse_first: bool,
 ) -> Refinement | None:
@@ -120,7 +120,7 @@ def _descend(pair: HalfwayPair, start: Vector, sigma: float, origin: Vector) -> 
             return None
         size = float(np.abs(fit.step).max())
         if size < _CONVERGED_PX:
-            return fit
+            return replace(fit, shift=shift + fit.step)
         shift = shift + fit.step * min(1.0, _MAX_STEP_PX / size)
         if np.abs(shift - origin).max() > _MAX_DRIFT_PX:
             return None
@@ -144,16 +144,20 @@ def _linearise(pair: HalfwayPair, shift: Vector, sigma: float) -> _Fit | None:
     if samples is None:
         return None
     fixed, moving, support = samples.fixed, samples.moving, samples.support
-    mean = (fixed + moving) / 2
-    gains = support.detrended(mean[0] * support.trends[: len(mean)])
+    slope = (fixed[1:] + moving[1:]) / 2
+    gains = samples.mean * support.trends[: len(fixed)]
+    # A gain that rises across the smoothing filter moves what it sees: G * (x T) is
+    # x (G * T) + sigma² (G * T)'. Left out, it would pass for a shift of up to 0.05 px.
+    gains[1:] += np.float32(sigma**2) * support.rise[:, None] * slope
+    gains = support.detrended(gains)
     gain_gram = inverse_gram(gains)
-    jacobian = mean[1:] - ((mean[1:] @ gains.T) @ gain_gram).astype(np.float32) @ gains
+    jacobian = slope - ((slope @ gains.T) @ gain_gram).astype(np.float32) @ gains
     residual = fixed[0] - moving[0]
     residual = residual - ((residual @ gains.T) @ gain_gram).astype(np.float32) @ gains
     # The noise of the two gradients is independent: their product measures the signal
     # alone, where the square of the mean gradient would take noise for information.
     cross = (fixed[1:] @ moving[1:].T).astype(np.float64)
-    on_gains = (mean[1:] @ gains.T).astype(np.float64)
+    on_gains = (slope @ gains.T).astype(np.float64)
     hessian = (cross + cross.T) / 2 - on_gains @ gain_gram @ on_gains.T
     values, vectors = np.linalg.eigh(hessian)
     if not values[-1] > 0:

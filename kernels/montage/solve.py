@@ -89,9 +89,8 @@ def solve(
     matrices[alone] = given[alone]
     residual = np.empty(len(order))
     residual[order] = np.sqrt((system.residual(state) ** 2).sum(axis=1))
-    numbers = np.unique(links.links)
-    weight = np.full(int(numbers.max(initial=-1)) + 1, np.nan)
-    weight[numbers] = found.weight
+    weight = np.full(int(links.links.max(initial=-1)) + 1, np.nan)
+    weight[links.links[order]] = found.weight[system.link]
     return Solution(matrices, residual, weight, component, _islands(component), found.scale)
 
 
@@ -121,21 +120,27 @@ def _check(links: Correspondences, stage: np.ndarray, *sigmas: float) -> None:
 
 
 def _system(rows: Correspondences, stage: np.ndarray, model: Model) -> System:
-    """The equations, with the mean of a tile's points as its centre."""
-    points = np.concatenate([rows.point_a, rows.point_b])
-    tile = np.concatenate([rows.tile_a, rows.tile_b])
-    count = np.bincount(tile, minlength=len(stage))
-    total = np.stack([np.bincount(tile, column, len(stage)) for column in points.T], axis=1)
-    centre = total / np.maximum(count, 1)[:, None]
+    """The equations, with the mean of a tile's points as its centre if it may turn."""
+    centre, radius = np.zeros((len(stage), rows.point_a.shape[1])), 1.0
+    if model != "translation" and len(rows.tile_a):
+        points = np.concatenate([rows.point_a, rows.point_b])
+        tile = np.concatenate([rows.tile_a, rows.tile_b])
+        count = np.maximum(np.bincount(tile, minlength=len(stage)), 1)
+        for axis, column in enumerate(points.T):
+            centre[:, axis] = np.bincount(tile, column, len(stage)) / count
+        radius = max(1.0, float(np.sqrt(((points - centre[tile]) ** 2).sum(axis=1).mean())))
     linear = stage[:, :-1, :-1]
     shift = np.einsum("nij,nj->ni", linear, centre) + stage[:, :-1, -1]
-    spread = np.sqrt(((points - centre[tile]) ** 2).sum(axis=1).mean()) if len(points) else 1.0
-    motion = Motion.of(model, points.shape[1], max(1.0, float(spread)))
-    start = State(linear, centre, shift)
     return System(
-        rows.tile_a, rows.tile_b, rows.point_a, rows.point_b, rows.matrices, rows.links,
-        start, motion,
-    )  # fmt: skip
+        a=rows.tile_a,
+        b=rows.tile_b,
+        at_a=rows.point_a,
+        at_b=rows.point_b,
+        information=rows.matrices,
+        link=rows.links,
+        stage=State(linear, centre, shift),
+        motion=Motion.of(model, centre.shape[1], radius),
+    )
 
 
 def _anchored(state: State, stage: State, component: np.ndarray) -> State:

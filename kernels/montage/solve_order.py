@@ -42,8 +42,8 @@ class Correspondences:
         if len(set(rows.values())) > 1:
             raise ValueError(f"correspondences need arrays of one length, got {rows}")
         for name in ("point_a", "point_b", "information"):
-            values = getattr(self, name).reshape(len(self.tile_a), -1)
-            bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+            values = getattr(self, name)
+            bad = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
             if len(bad):
                 raise ValueError(f"{name} of correspondence {bad[0]} is not finite")
         negative = np.flatnonzero((np.diagonal(self.matrices, axis1=1, axis2=2) < 0).any(axis=1))
@@ -54,6 +54,8 @@ class Correspondences:
             raise ValueError(
                 f"correspondence {same[0]} joins tile {self.tile_a[same[0]]} to itself"
             )
+        if self.links.min(initial=0) < 0:
+            raise ValueError(f"links are numbered from 0, got link number {self.links.min()}")
 
     @property
     def matrices(self) -> Float[np.ndarray, "m d d"]:
@@ -91,6 +93,8 @@ def arranged(
     order = np.argsort(pair, kind="stable")
     if (np.diff(pair[order]) == 0).any():
         order = np.lexsort((*links.matrices.reshape(len(a), -1).T, *at_b.T, *at_a.T, pair))
-    link = np.unique(links.links[order], return_inverse=True)[1]
+    link = None
+    if links.link is not None:
+        link = np.unique(links.link[order], return_inverse=True)[1]
     rows = (a[order], b[order], at_a[order], at_b[order], links.matrices[order])
     return Correspondences(*rows, link=link), order

@@ -50,6 +50,8 @@ class Estimate:
 
 def reweighted(system: System, prior: Prior) -> Estimate:
     """The tiles and weights after the last round, with the outliers taken out."""
+    if not len(system.a):
+        return Estimate(system.stage, np.empty(0), _LEAST_PX)
     solver = _Solver(system, prior)
     squared = solver.squared_residuals()
     scale = max(np.sqrt(2) * prior.position_px, solver.scale(squared, fitted=False))
@@ -81,7 +83,9 @@ class _Solver:
         self.state = system.stage
         self._system, self._prior = system, prior
         self._multigrid: Multigrid | None = None
+        self._residual = system.residual(system.stage)
         self._count = np.bincount(system.link)
+        self._median = (1 - 2 / (9 * self._count * self._ndim)) ** 3
         self._unit = _typical(np.trace(system.information, axis1=1, axis2=2)) / self._ndim
 
     @property
@@ -90,7 +94,7 @@ class _Solver:
 
     def squared_residuals(self) -> LinkWeight:
         """Of each link, on one axis: the mean of `r' W r / d`, in px^2 of a typical link."""
-        system, residual = self._system, self._system.residual(self.state)
+        system, residual = self._system, self._residual
         squared = np.einsum("mi,mij,mj->m", residual, system.information, residual)
         total = np.bincount(system.link, squared, len(self._count))
         return total / (self._count * self._ndim * self._unit)
@@ -102,10 +106,7 @@ class _Solver:
         (Wilson and Hilferty 1931, doi 10.1073/pnas.17.12.684). `fitted`: the tiles were moved
         to make residuals small, which takes away as many degrees of freedom as they have.
         """
-        if not len(squared):
-            return _LEAST_PX
-        freedom = self._count * self._ndim
-        spread = np.sqrt(np.median(squared / (1 - 2 / (9 * freedom)) ** 3))
+        spread = np.sqrt(np.median(squared / self._median))
         return max(_LEAST_PX, float(spread / np.sqrt(self._redundancy if fitted else 1.0)))
 
     @cached_property
@@ -131,6 +132,7 @@ class _Solver:
         system, variance = self._system, self._unit * noise**2
         matrix, right = system.normal_equations(
             self.state,
+            self._residual,
             weight[system.link],
             spring=sprung * (variance / (2 * self._prior.position_px**2)),
             hold=variance / (self._prior.linear * system.motion.radius) ** 2,
@@ -146,6 +148,7 @@ class _Solver:
         if steps == _FEW_STEPS:
             self._multigrid = None
         self.state = system.moved(self.state, step.reshape(-1, system.motion.size))
+        self._residual = system.residual(self.state)
         return float(np.abs(step).max(initial=0.0))
 
 

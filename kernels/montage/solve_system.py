@@ -61,7 +61,8 @@ class System:
 
     def residual(self, state: State) -> Points:
         """`T_a(p) - T_b(q)` of each correspondence, px."""
-        return self._residual(state, self._levers(state, slice(None)), slice(None))
+        lever_a, lever_b = self._levers(state, slice(None))
+        return lever_a - lever_b + state.shift[self.a] - state.shift[self.b]
 
     def moved(self, state: State, step: Float[np.ndarray, "n k"]) -> State:
         """The tiles after a small motion of each."""
@@ -83,6 +84,7 @@ class System:
     def normal_equations(
         self,
         state: State,
+        residual: Points,
         weight: Float[np.ndarray, " m"],
         *,
         spring: Float[np.ndarray, " pairs"],
@@ -92,11 +94,12 @@ class System:
 
         Args:
             state: where the tiles are now.
+            residual: of each correspondence in that state.
             weight: of each correspondence, beside its information.
             spring: stiffness between the two tiles of each pair towards their stage distance.
             hold: stiffness of each linear part towards the stage's.
         """
-        parts = [self._terms(state, weight, part) for part in self._parts]
+        parts = [self._terms(state, residual, weight, part) for part in self._parts]
         blocks, pulls = (
             [np.concatenate(runs) for runs in zip(*terms, strict=True)]
             for terms in zip(*parts, strict=True)
@@ -141,9 +144,6 @@ class System:
             np.einsum("mij,mj->mi", state.linear[b], self.at_b[rows] - state.centre[b]),
         )
 
-    def _residual(self, state: State, levers: tuple[Points, Points], rows: slice) -> Points:
-        return levers[0] - levers[1] + state.shift[self.a[rows]] - state.shift[self.b[rows]]
-
     @cached_property
     def _parts(self) -> list[tuple[slice, np.ndarray]]:
         """Correspondences in runs of about `_PART`, and where the pairs of each run begin."""
@@ -153,7 +153,7 @@ class System:
         return [(slice(r[0], end), r - r[0]) for r, end in zip(runs, ends, strict=True)]
 
     def _terms(
-        self, state: State, weight: np.ndarray, part: tuple[slice, np.ndarray]
+        self, state: State, residual: Points, weight: np.ndarray, part: tuple[slice, np.ndarray]
     ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
         """Of each pair: the blocks aa, ab, bb, and the pulls on a and, reversed, on b.
 
@@ -161,11 +161,10 @@ class System:
         """
         rows, first = part
         information = self.information[rows] * weight[rows, None, None]
-        levers = self._levers(state, rows)
-        force = np.einsum("mij,mj->mi", information, self._residual(state, levers, rows))
+        force = np.einsum("mij,mj->mi", information, residual[rows])
         if self.motion.linear:
             return (_sums(information, first),), (_sums(force, first),)
-        at_a, at_b = (self.motion.jacobian(lever) for lever in levers)
+        at_a, at_b = (self.motion.jacobian(lever) for lever in self._levers(state, rows))
         from_a, right = at_a.transpose(0, 2, 1), information @ at_b
         blocks = from_a @ (information @ at_a), from_a @ right, at_b.transpose(0, 2, 1) @ right
         pulls = (np.einsum("mik,mi->mk", at, force) for at in (at_a, at_b))

@@ -157,13 +157,12 @@ def kernel(folder: Path, threads: int) -> dict[str, Any]:
 
     def shard(box: Any) -> None:
         views = []
+        around = needed(box, "linear")
         for image, matrix, tile in zip(images, matrices, tiles, strict=True):
-            window = source_box(
-                np.linalg.inv(matrix), tile.shape, needed(box, "linear"), reach("linear", 2)
-            )
+            window = source_box(np.linalg.inv(matrix), tile.shape, around, reach("linear", 2))
             if window:
                 views.append(TileView(image[window.slices], window, tile.shape, matrix))
-        values, _ = render(
+        values = render(
             box, views, mode="linear", interpolation="linear", dtype=np.dtype(np.uint16)
         )
         array[box.slices].write(values).result()

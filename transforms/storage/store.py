@@ -204,6 +204,13 @@ def delete_prefix(uri: Uri, prefix: str = "") -> None:
     open_kvstore(uri).delete_range(_range(prefix)).result()
 
 
+def delete_others(uri: Uri, key: str) -> None:
+    """Deletes every key below `uri` but this one."""
+    opened, raw = open_kvstore(uri), key.encode()
+    opened.delete_range(ts.KvStore.KeyRange(b"", raw)).result()
+    opened.delete_range(ts.KvStore.KeyRange(raw + b"\0", b"")).result()
+
+
 def exists(uri: Uri) -> bool:
     """Whether there is an object at `uri` or anything below it.
 

@@ -66,6 +66,14 @@ def test_false_links_are_rare_and_true_ones_kept():
     assert kept == 8000
 
 
+def test_matches_among_the_null_do_not_raise_the_threshold():
+    null = stats.gumbel_r(2.4, 0.4).rvs(100, random_state=1)
+    clean = accept(np.array([9.0]), null)
+    dirty = accept(np.array([9.0]), np.append(null, [19.0, 21.0, 16.0, 24.0, 17.0]))
+    assert dirty.accepted.all()
+    assert dirty.threshold == pytest.approx(clean.threshold, abs=0.1)
+
+
 def test_unmeasured_links_are_never_accepted():
     null = stats.gumbel_r(2.4, 0.4).rvs(64, random_state=0)
     verdict = accept(np.array([20.0, 0.0, np.nan]), np.append(null, [np.nan, 0.0]))

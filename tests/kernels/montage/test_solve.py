@@ -50,7 +50,7 @@ def test_noisy_links_give_the_least_squares_positions():
     """Against a dense weighted least-squares solution with the weights that came out."""
     rng = np.random.default_rng(2)
     stage, truth, pairs = lattice((9, 8), rng, 4.0)
-    root = rng.normal(0, 1, (len(pairs), 2, 2)) + 1.5 * np.eye(2)
+    root = rng.normal(0, 0.5, (len(pairs), 2, 2)) + 2 * np.eye(2)
     information = root @ root.transpose(0, 2, 1)
     error = np.linalg.solve(root.transpose(0, 2, 1), rng.normal(0, 0.1, (len(pairs), 2, 1)))
     links = shifts(truth, pairs, error[:, :, 0], information)
@@ -110,7 +110,7 @@ def test_islands_keep_their_stage_position_and_are_listed():
     rng = np.random.default_rng(6)
     stage, truth, pairs = lattice((6, 6), rng, 5.0)
     rows = np.arange(36) // 6
-    pairs = pairs[(rows[pairs] != 4).all(axis=1) & (np.ptp(rows[pairs] == 5, axis=1) == 0)]
+    pairs = pairs[(rows[pairs] != 4).all(axis=1)]
     solution = solve(shifts(truth, pairs), stage, model="translation", stage_sigma_px=5.0)
     last = np.arange(30, 36)
     assert solution.islands == (tuple(last.tolist()), *((i,) for i in range(24, 30)))
@@ -245,7 +245,7 @@ def test_outlier_links_lose_against_tiles_that_may_turn(model):
     links.point_b[np.isin(links.link, wrong)] += [40.0, -25.0]
     solution = solve(links, stage, model=model, stage_sigma_px=3.0)
     assert np.flatnonzero(solution.link_weight == 0).tolist() == sorted(wrong.tolist())
-    assert np.median(world_error(solution, linear, shift, 2)) < 0.3
+    assert np.median(world_error(solution, linear, shift, 2)) < 0.5
 
 
 def test_a_tile_with_one_thin_link_does_not_explode():

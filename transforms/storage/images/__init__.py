@@ -6,7 +6,7 @@ come out are those that Neuroglancer reads; float16 and float64 become float32.
 """
 
 from warpbeam.transforms.storage.images.reading import probe, read
-from warpbeam.transforms.storage.images.ref import CorruptImageError, ImageInfo, ImageRef
+from warpbeam.transforms.storage.images.ref import CorruptImageError, ImageInfo, ImageRef, together
 from warpbeam.transforms.storage.images.source import open_binary
 
-__all__ = ["CorruptImageError", "ImageInfo", "ImageRef", "open_binary", "probe", "read"]
+__all__ = ["CorruptImageError", "ImageInfo", "ImageRef", "open_binary", "probe", "read", "together"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,6 +83,18 @@ def corrupt(file: str, cause: object) -> CorruptImageError:
         expected="data that decode to the shape in the header",
         got=str(cause) or repr(cause),
         fix="copy the file again from the microscope, or take it off the tile list",
+    )
+
+
+def together(problems: Sequence[CorruptImageError]) -> CorruptImageError:
+    """One error for several corrupt files; names them all."""
+    first = problems[0]
+    return CorruptImageError(
+        first.what,
+        where=", ".join(sorted({p.where for p in problems})),
+        expected=first.expected,
+        got=first.got,
+        fix=first.fix,
     )
 
 

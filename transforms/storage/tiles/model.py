@@ -103,22 +103,42 @@ class TileList:
             groups.setdefault((tile.time, tile.section), []).append(tile)
         return {key: tuple(group) for key, group in groups.items()}
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, *, with_versions: bool = True) -> str:
         """SHA-256 over what the result depends on: files (their names below the folder that
         all share, sizes and times of change), shapes, positions, matrices, channels, voxel
         size. The order of rows in the list that was read and the place of the folder are
-        no part of it."""
-        files = sorted({ref.file for tile in self.tiles for ref in _refs(tile)})
-        with ThreadPoolExecutor(THREADS) as pool:
-            marks = dict(zip(files, pool.map(_version, files), strict=True))
+        no part of it.
+
+        Args:
+            with_versions: sizes and times of change take part; without them a file that was
+                copied again makes no other list.
+        """
+        files = self._files()
+        marks = self._marks() if with_versions else {name: [] for name in files}
         root = _common_folder(files)
         lines = sorted(json.dumps(_facts(tile, root, marks)) for tile in self.tiles)
-        whole = json.dumps([lines, self.channels, self.voxel_um])
-        return hashlib.sha256(whole.encode()).hexdigest()
+        return _sha256([lines, self.channels, self.voxel_um])
+
+    def versions(self) -> list[str]:
+        """Per tile a mark that changes when one of its files is written again."""
+        marks = self._marks()
+        return [_sha256([marks[r.file] for r in _refs(tile)])[:16] for tile in self.tiles]
+
+    def _files(self) -> list[str]:
+        return sorted({ref.file for tile in self.tiles for ref in _refs(tile)})
+
+    def _marks(self) -> dict[str, list[object]]:
+        files = self._files()
+        with ThreadPoolExecutor(THREADS) as pool:
+            return dict(zip(files, pool.map(_version, files), strict=True))
 
 
 def sort_key(tile: Tile) -> tuple[object, ...]:
     return (tile.section, tile.time, natural(tile.tile))
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def _refs(tile: Tile) -> tuple[ImageRef, ...]:

@@ -1,0 +1,99 @@
+"""The report of a run: one HTML file with what a person wants to check before trusting it.
+
+    warpbeam report out/
+
+It is written at the end of every run, and again by this command, from what the run's
+folder holds alone. Local folders and buckets are the same; no part of it reads more than a
+picture needs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from warpbeam.pipelines.report import agreement, fused, greys, layout, page, seams
+from warpbeam.pipelines.report.page import Part, Table
+from warpbeam.pipelines.report.reading import Run, read_run
+from warpbeam.pipelines.report.verdict import judge
+from warpbeam.transforms.storage import store
+
+_PARTS: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
+    ("Layout", layout.part),
+    ("Links", agreement.part),
+    ("Seams", seams.part),
+    ("Result", fused.part),
+    ("Coverage", fused.coverage_part),
+    ("Grey values", greys.part),
+)
+_MOST_FAILURES = 50
+
+_log = logging.getLogger(__name__)
+
+
+def write(run_uri: str | os.PathLike[str]) -> str:
+    """Writes `report.html` into a run's folder.
+
+    Returns:
+        Its address.
+
+    Raises:
+        InputError: there is no run.
+    """
+    run = read_run(run_uri)
+    parts = [part for name, make in _PARTS if (part := _made(name, make, run))]
+    text = page.render(
+        title=f"warpbeam {run.summary['job']}",
+        place=run.folder.uri,
+        verdict=judge(run),
+        numbers=_numbers(run),
+        failures=_failures(run),
+        parts=parts,
+        config=json.dumps(run.summary["config"], indent=2),
+        versions=run.summary["versions"],
+        inputs=run.summary["inputs"],
+    )
+    store.write_bytes(run.folder.report, text.encode())
+    return run.folder.report
+
+
+def _made(name: str, make: Callable[[Run], Part | None], run: Run) -> Part | None:
+    """A part of the page. One that cannot be drawn says so and leaves the others alone."""
+    try:
+        return make(run)
+    except Exception as error:
+        _log.warning("the part %r of the report could not be drawn", name, exc_info=True)
+        cause = f"This part could not be drawn: {type(error).__name__}: {error}"
+        return Part(name.lower().replace(" ", "-"), name, cause)
+
+
+def _numbers(run: Run) -> list[tuple[str, str]]:
+    shown = {**run.numbers, "seconds": run.summary["seconds"]}
+    return [(_words(name), _text(value)) for name, value in shown.items() if value is not None]
+
+
+def _words(name: str) -> str:
+    for ending, unit in (("_px", ", px"), ("_tczyx", " (t, c, z, y, x)")):
+        if name.endswith(ending):
+            return name.removesuffix(ending).replace("_", " ") + unit
+    return name.replace("_", " ")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return " × ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _failures(run: Run) -> tuple[Table, int] | None:
+    if not run.failures:
+        return None
+    rows = [
+        (f["stage"], json.dumps(f["key"]), f["error"], f["cause"])
+        for f in run.failures[:_MOST_FAILURES]
+    ]
+    hidden = len(run.failures) - len(rows)
+    return Table(("stage", "key", "error", "cause"), rows), hidden

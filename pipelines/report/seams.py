@@ -1,0 +1,250 @@
+"""Seams close up: two neighbours on top of one another, at stage and at solved positions."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from warpbeam.kernels.fuse import view, warp
+from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.pipelines.report import pictures
+from warpbeam.pipelines.report.page import Group, Part, Picture
+from warpbeam.pipelines.report.reading import Row, Run
+from warpbeam.transforms.keys import TileKey
+from warpbeam.transforms.shading import ShadingReader
+from warpbeam.transforms.tiles import PlacedTile, TileReader
+
+Array = np.ndarray[Any, Any]
+
+_MOST_SEAMS = 4
+_CROP_PX = 176
+_LEAST_CROP_PX = 48
+# The overlap of large tiles is compared on its middle part.
+_LONGEST_PX = 2048
+_SHOWN_PX = 264
+_CROP_PERCENTILES = (1.0, 99.7)
+_FULL_DIFFERENCE = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two tiles on the same world voxels (yx), NaN where a tile is not."""
+
+    a: Array
+    b: Array
+
+    @property
+    def ncc(self) -> float:
+        """Pearson correlation of the grey values that both tiles have; NaN without any."""
+        both = np.isfinite(self.a) & np.isfinite(self.b)
+        a, b = (v[both].astype(np.float64) for v in (self.a, self.b))
+        if a.size < 2 or a.std() == 0 or b.std() == 0:
+            return float("nan")
+        return float(np.corrcoef(a, b)[0, 1])
+
+
+@dataclass(frozen=True)
+class Seam:
+    """A link and its tiles, drawn twice.
+
+    Attributes:
+        row: of `links.parquet`.
+        before: a detail at the positions of the stage.
+        after: the same detail of tile a, at the solved positions.
+        ncc_before: correlation of the tiles over their overlap by the stage.
+        ncc_after: the same over the solved overlap.
+    """
+
+    row: Row
+    before: Pair
+    after: Pair
+    ncc_before: float
+    ncc_after: float
+
+
+def part(run: Run) -> Part | None:
+    """The seams with the largest errors; None where no two tiles were linked."""
+    rows = choose(run)
+    if not rows:
+        return None
+    try:
+        painter = SeamPainter(run)
+        groups = [_group(painter.seam(row)) for row in rows]
+    except Exception as error:
+        # A report is often made anew when the tiles have long been moved away.
+        _log.warning("the seams are left out, because a tile cannot be read: %s", error)
+        return Part("seams", "Seams", f"The tiles cannot be read any more: {error}")
+    text = (
+        "The seams where the stage was most wrong, and those where the solved positions agree "
+        "least. One tile is red and the other cyan, so that what fits is grey; the difference is "
+        "black where both tiles are the same."
+    )
+    return Part("seams", "Seams", text, groups)
+
+
+def choose(run: Run) -> list[Row]:
+    """The links to look at: largest stage errors, largest residuals, one that was rejected."""
+    usable = [r for r in run.links if r["residual_px"] is not None and not _failed(run, r)]
+    kept = [r for r in usable if r["kept"]]
+    rejected = [r for r in usable if not r["kept"]]
+    chosen = heapq.nlargest(_MOST_SEAMS // 2, kept, key=lambda r: r["stage_error_px"])
+    for row in heapq.nlargest(_MOST_SEAMS, kept, key=lambda r: r["residual_px"]):
+        if row not in chosen:
+            chosen.append(row)
+    most = _MOST_SEAMS - bool(rejected)
+    return chosen[:most] + heapq.nlargest(1, rejected, key=lambda r: r["score"])
+
+
+def _keys(row: Row) -> list[TileKey]:
+    return [TileKey(row["time"], row["section"], row[name]) for name in ("tile_a", "tile_b")]
+
+
+def _failed(run: Run, row: Row) -> bool:
+    return any(key in run.failed_tiles or key not in run.tile_of for key in _keys(row))
+
+
+class SeamPainter:
+    """Draws pairs of tiles; it keeps the files that it has opened."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._channel = run.summary["config"]["link"]["channel"]
+        self._tiles = TileReader(run.folder)
+        self._shading = ShadingReader(run.folder)
+
+    def seam(self, row: Row) -> Seam:
+        """The tiles of a link, before and after."""
+        a, b = (self._run.tile_of[key] for key in _keys(row))
+        stage = tuple(affine.homogeneous(p.source.stage) for p in (a, b))
+        solved = tuple(affine.homogeneous(p.matrix) for p in (a, b))
+        overlaps = [_overlap(a, b, matrices) for matrices in (stage, solved)]
+        before, after = (
+            self._pair((a, b), matrices, box)
+            for matrices, box in zip((stage, solved), overlaps, strict=True)
+        )
+        margin = round(row["stage_error_px"]) + 2
+        detail = _detail(after.a, margin).shift(overlaps[1].start[-2:])
+        lead = overlaps[1].ndim - 2
+        box = Box((*overlaps[1].start[:lead], *detail.start),
+                  (*overlaps[1].stop[:lead], *detail.stop))  # fmt: skip
+        centre = (np.array([box.start], float) + np.array([box.stop]) - 1) / 2
+        moved = affine.apply(stage[0] @ np.linalg.inv(solved[0]), centre) - centre
+        by_stage = box.shift(tuple(np.rint(moved[0]).astype(int).tolist()))
+        return Seam(
+            row,
+            self._pair((a, b), stage, by_stage),
+            self._pair((a, b), solved, box),
+            before.ncc,
+            after.ncc,
+        )
+
+    def _pair(
+        self, tiles: tuple[PlacedTile, PlacedTile], matrices: Sequence[affine.Matrix], box: Box
+    ) -> Pair:
+        return Pair(*(self._draw(t, m, box) for t, m in zip(tiles, matrices, strict=True)))
+
+    def _draw(self, placed: PlacedTile, matrix: affine.Matrix, box: Box) -> Array:
+        source = placed.source
+        drawn = np.full(box.shape, np.nan, np.float32)
+        margin = warp.reach("linear", box.ndim)
+        window = view.source_box(np.linalg.inv(matrix), source.shape, box, margin)
+        if window:
+            given = view.TileView(
+                self._tiles.pixels(source, self._channel, window),
+                window,
+                source.shape,
+                matrix,
+                self._tiles.mask(source, window),
+                self._shading.of(source.key, self._channel),
+            )
+            found = warp.warp(given, box)
+            if found is not None:
+                valid = np.ones(found.box.shape, bool) if found.valid is None else found.valid
+                place = found.box.relative_to(box.start).slices
+                drawn[place] = np.where(valid, found.values, np.float32(np.nan))
+        return drawn.reshape(box.shape[-2:])
+
+
+def _overlap(a: PlacedTile, b: PlacedTile, matrices: Sequence[affine.Matrix]) -> Box:
+    """The world voxels that both tiles can cover, of bounded size; the middle plane in 3-D."""
+    boxes = [
+        affine.bounding_box(m, Box.of_shape(p.source.shape))
+        for m, p in zip(matrices, (a, b), strict=True)
+    ]
+    common = boxes[0] & boxes[1]
+    most = (1,) * (common.ndim - 2) + (_LONGEST_PX,) * 2
+    size = tuple(max(1, min(n, limit)) for n, limit in zip(common.shape, most, strict=True))
+    start = tuple(
+        s + (n - k) // 2 for s, n, k in zip(common.start, common.shape, size, strict=True)
+    )
+    return Box.of_shape(size, start)
+
+
+def _detail(image: Array, margin: int) -> Box:
+    """The part of an image, away from its edge, where there is most to see."""
+    values = np.nan_to_num(image)
+    low, high = np.percentile(values, (1, 99))
+    values = np.clip(values, low, high).astype(np.float64)
+    size = tuple(min(n, _CROP_PX) for n in values.shape)
+    size = tuple(
+        max(s - 2 * max(0, margin - (n - s) // 2), min(s, _LEAST_CROP_PX))
+        for s, n in zip(size, values.shape, strict=True)
+    )
+    sums = [cv2.integral(v) for v in (values, values**2)]
+    mean, square = (_window_sums(s, size) / (size[0] * size[1]) for s in sums)
+    variance = square - mean**2
+    edge = [min(margin, (n - 1) // 2) for n in variance.shape]
+    inner = variance[edge[0] : variance.shape[0] - edge[0], edge[1] : variance.shape[1] - edge[1]]
+    y, x = np.unravel_index(int(np.argmax(inner)), inner.shape)
+    return Box.of_shape(size, (int(y) + edge[0], int(x) + edge[1]))
+
+
+def _window_sums(integral: Array, size: tuple[int, ...]) -> Array:
+    h, w = size
+    return integral[h:, w:] - integral[:-h, w:] - integral[h:, :-w] + integral[:-h, :-w]
+
+
+def paint(seam: Seam) -> list[Array]:
+    """Composite and difference before, composite and difference after: uint8."""
+    ranges = [_window(v) for v in (seam.after.a, seam.after.b)]
+    painted = []
+    for pair in (seam.before, seam.after):
+        a, b = (_scaled(v, r) for v, r in zip((pair.a, pair.b), ranges, strict=True))
+        painted.append(pictures.grey(np.stack([a, b, b], axis=-1), (0.0, 1.0)))
+        painted.append(pictures.grey(np.abs(a - b), (0.0, _FULL_DIFFERENCE)))
+    return painted
+
+
+def _window(values: Array) -> pictures.Window:
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, _CROP_PERCENTILES) if finite.size else (0.0, 1.0)
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _scaled(values: Array, window: pictures.Window) -> Array:
+    return np.clip((values - window[0]) / (window[1] - window[0]), 0, 1)
+
+
+def _group(seam: Seam) -> Group:
+    row = seam.row
+    captions = ("stage", "stage, difference", "solved", "solved, difference")
+    shown = [
+        Picture(pictures.png(p), caption, width=_SHOWN_PX, raw=True)
+        for p, caption in zip(paint(seam), captions, strict=True)
+    ]
+    kept = "" if row["kept"] else f", rejected: {row['reason'] or 'against the others'}"
+    text = (
+        f"Error {row['stage_error_px']:.2f} px at the stage, {row['residual_px']:.3g} px solved; "
+        f"correlation over the overlap {seam.ncc_before:.2f}, then {seam.ncc_after:.2f}."
+    )
+    section = f"section {row['section']}: " if row["section"] else ""
+    return Group(shown, f"{section}{row['tile_a']} and {row['tile_b']}{kept}", text)

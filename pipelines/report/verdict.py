@@ -1,0 +1,110 @@
+"""The outcome in a few plain sentences, honest about what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from warpbeam.pipelines.report.reading import Run
+
+# A seam that is off by this much can be seen.
+_VISIBLE_PX = 1.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How it went.
+
+    Attributes:
+        level: `good`, `look` (something deserves a look) or `incomplete` (something failed).
+        sentences: the most important first.
+    """
+
+    level: str
+    sentences: tuple[str, ...]
+
+
+def judge(run: Run) -> Verdict:
+    """The verdict on a run."""
+    trouble = [*_failures(run)]
+    look = [*_rejected(run), *_islands(run), *_visible(run)]
+    fine = _agreement(run) if run.links else _placed_as_given(run)
+    level = "incomplete" if trouble else "look" if look else "good"
+    return Verdict(level, (*trouble, *fine, *look))
+
+
+def count(n: int, noun: str) -> str:
+    """`1 link`, `2 links`."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _failures(run: Run) -> list[str]:
+    if not run.failures:
+        return []
+    stages = sorted({f["stage"] for f in run.failures})
+    return [
+        f"{count(len(run.failures), 'key')} failed ({', '.join(stages)}): what depends on "
+        f"{'it' if len(run.failures) == 1 else 'them'} is missing, the rest is complete."
+    ]
+
+
+def _agreement(run: Run) -> list[str]:
+    numbers = run.numbers
+    kept, links = numbers["links_kept"], numbers["links"]
+    if not kept:
+        return ["No link was believed: every tile lies where the stage has it."]
+    which = f"All {links} links agree" if kept == links else f"{kept} of {links} links agree"
+    which = "The only link is kept" if links == 1 else which
+    loops = kept - (numbers["tiles"] - _parts(run))
+    stage = (
+        f"the stage was off by {numbers['stage_error_median_px']:.1f} px "
+        f"(median; {numbers['stage_error_max_px']:.1f} px at most)"
+    )
+    if loops <= 0:
+        return [f"{which}; {stage}. The links form no loop, so nothing checks them: see the seams."]
+    return [f"{which} to {numbers['residual_max_px']:.2g} px (worst); {stage}."]
+
+
+def _parts(run: Run) -> int:
+    return len({(r["time"], r["section"], r["component"]) for r in run.tiles})
+
+
+def _placed_as_given(run: Run) -> list[str]:
+    tiles, share = len(run.placed), run.numbers.get("covered_fraction")
+    covered = f" They cover {100 * share:.1f} % of the canvas." if share is not None else ""
+    return [f"{count(tiles, 'tile')} fused where the tile list has them.{covered}"]
+
+
+def _rejected(run: Run) -> list[str]:
+    rejected = [r for r in run.links if not r["kept"]]
+    if not rejected:
+        return []
+    reasons: dict[str, int] = {}
+    for row in rejected:
+        why = row["reason"] or "against the others"
+        reasons[why] = reasons.get(why, 0) + 1
+    words = ", ".join(f"{n} {why}" for why, n in sorted(reasons.items(), key=lambda i: -i[1]))
+    verb = "was" if len(rejected) == 1 else "were"
+    return [f"{count(len(rejected), 'link')} {verb} rejected ({words})."]
+
+
+def _islands(run: Run) -> list[str]:
+    tiles = len(run.islands)
+    if not tiles:
+        return []
+    islands = run.numbers["islands"]
+    verb = "lies" if tiles == 1 else "lie"
+    return [
+        f"{count(tiles, 'tile')} in {count(islands, 'island')} {verb} where the stage says, "
+        "because no believed link joins them to the rest."
+    ]
+
+
+def _visible(run: Run) -> list[str]:
+    kept = [r for r in run.links if r["kept"] and (r["residual_px"] or 0) > _VISIBLE_PX]
+    if not kept:
+        return []
+    worst = max(kept, key=lambda r: r["residual_px"])
+    return [
+        f"{count(len(kept), 'seam')} may be visible (more than {_VISIBLE_PX:g} px), "
+        f"the worst between {worst['tile_a']} and {worst['tile_b']}."
+    ]

@@ -1,0 +1,93 @@
+"""Runs jobs from tests: in this process through the explicit local runner, or as a command."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from warpbeam.pipelines.config import FuseConfig, StitchConfig
+from warpbeam.pipelines.job import Outcome
+from warpbeam.transforms.storage import volume
+
+ROOT = Path(__file__).resolve().parents[2]
+# Small chunks and shards, so that a small mosaic has many shards, and several levels.
+SMALL = {"chunk_2d": (32, 32), "shard_2d": (64, 64), "chunk_3d": (8, 32, 32), "shard_3d": (16, 64, 64)}
+
+
+def fuse(tiles: Path, output: Path, flags: Sequence[str] = (), **settings: Any) -> Outcome:
+    """`fuse` with small shards and two workers, unless `settings` say otherwise."""
+    from warpbeam.pipelines import fuse
+
+    execution = {k: settings.pop(k) for k in ("stages", "overwrite") if k in settings}
+    return fuse.run(FuseConfig(**_values(tiles, output, settings)), flags, **execution)
+
+
+def stitch(tiles: Path, output: Path, flags: Sequence[str] = (), **settings: Any) -> Outcome:
+    """The same for `stitch`."""
+    from warpbeam.pipelines import stitch
+
+    execution = {k: settings.pop(k) for k in ("stages", "overwrite") if k in settings}
+    return stitch.run(StitchConfig(**_values(tiles, output, settings)), flags, **execution)
+
+
+def _values(tiles: Path, output: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    sizes = SMALL | settings.pop("volume", {})
+    return {
+        "tiles": str(tiles),
+        "output": str(output),
+        "volume": sizes,
+        "run": {"workers": 2} | settings.pop("run", {}),
+        **settings,
+    }
+
+
+def pixels(run: Path, level: int = 0, format: str = "zarr3") -> np.ndarray:
+    """A level of a run's volume, tczyx."""
+    from warpbeam.kernels.geometry.box import Box
+    from warpbeam.transforms.storage.run_folder import RunFolder
+
+    opened = volume.open_volume(RunFolder(str(run), format).volume).level(level)
+    return opened.read(Box.of_shape(opened.shape))
+
+
+def markers(run: Path, stage: str = "") -> dict[str, int]:
+    """Every done marker of a run (of one stage) and when it was written, ns."""
+    folder = run / ".ledger" / "done" / stage
+    return {
+        str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def object_hashes(folder: Path) -> dict[str, str]:
+    """Every file below a folder by its content; locks of a killed writer are left out."""
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and not p.name.endswith(".__lock")
+    }
+
+
+def environment() -> Mapping[str, str]:
+    """Lets a fresh interpreter import `warpbeam` from this checkout, installed or not."""
+    folder = Path(tempfile.gettempdir()) / f"warpbeam-path-{os.getuid()}-{abs(hash(ROOT)) % 10**8}"
+    folder.mkdir(exist_ok=True)
+    link = folder / "warpbeam"
+    if not link.is_symlink():
+        link.symlink_to(ROOT)
+    return {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+
+
+def command(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """`warpbeam ARGUMENTS` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "warpbeam.pipelines.cli", *map(str, arguments)],
+        env=environment(), capture_output=True, text=True, check=False, timeout=120, **options,
+    )  # fmt: skip
