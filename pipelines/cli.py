@@ -29,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
         import difflib
 
         words = message.replace("'", " ").replace("(", " ").split()
-        known = [*self._option_string_actions, *_JOBS, *_TOOLS]
+        known = [*self._options(), *_JOBS, *_TOOLS]
         near = [n for w in words for n in difflib.get_close_matches(w, known, 1, 0.7) if n != w]
         hint = f"{near[0]}?" if near else "see --help"
         sys.stderr.write(
@@ -37,6 +37,15 @@ class _Parser(argparse.ArgumentParser):
             f"  got:      {message}\n  to do:    run `{self.prog} --help`\n"
         )
         raise SystemExit(2)
+
+    def _options(self) -> set[str]:
+        """The options of this parser and of its commands."""
+        found = set(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for command in action.choices.values():
+                    found |= set(command._option_string_actions)
+        return found
 
 
 def _add_jobs(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -150,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ours, beams = given[:split], given[split + 1 :]
     options = _parser().parse_args(ours)
     options.beam = beams
+    _quiet_libraries()
     from warpbeam.transforms.storage.errors import InputError
 
     try:
@@ -160,7 +170,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command continues where this one ended\n")
         return 130
+    except Exception as error:
+        sys.stderr.write(_unforeseen(error))
+        return 1
     return status
+
+
+def _quiet_libraries() -> None:
+    """Beam logs the stack of a failed unit several times; the ledger keeps it once."""
+    import logging
+
+    logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    logging.getLogger("warpbeam").setLevel(logging.WARNING)
+
+
+def _unforeseen(error: Exception) -> str:
+    """What is said about an error that is nobody's input: its last line, and where it was."""
+    import traceback
+
+    # Beam hands on the error of a worker as the text of its traceback.
+    lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"warpbeam stopped because of an error\n"
+        f"  where:    {place.filename}, line {place.lineno}\n"
+        f"  expected: that a command ends without one\n"
+        f"  got:      {type(error).__name__}: {lines[-1].strip()}\n"
+        f"  to do:    run the same command again, it continues; if it stops again, report it\n"
+    )
 
 
 def _run_job(options: argparse.Namespace) -> int:

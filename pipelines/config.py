@@ -127,6 +127,7 @@ class RunConfig(Section):
 
     workers: int = Field(0, ge=0, description="local workers; 0: one per core")
     worker_memory_gb: float = Field(4.0, gt=0, description="refuse a plan that needs more a worker")
+    report: bool = Field(True, description="write report.html at the end")
     attempts: int = Field(4, ge=1, le=20, description="tries of a unit whose store is busy")
     price_per_core_hour: float = Field(
         0.07, ge=0, description="for the estimate in the plan; list price of a cloud core, USD"

@@ -77,13 +77,13 @@ def run_job(
 
 def summary(outcome: Outcome) -> str:
     """What was measured and what failed, as text."""
-    width = max(map(len, outcome.numbers), default=0)
-    lines = [f"{name.ljust(width)}  {_number(v)}" for name, v in outcome.numbers.items()]
-    lines.append(f"{'seconds'.ljust(width)}  {outcome.seconds:.1f}")
+    told = {**outcome.numbers, "seconds": round(outcome.seconds, 1)}
     if outcome.report is not None:
-        lines.append(f"{'report'.ljust(width)}  {outcome.report}")
+        told["report"] = outcome.report
+    lines = [table(told).rstrip("\n")]
     if outcome.failures:
-        lines.append(f"\n{len(outcome.failures)} keys failed; everything else is done:")
+        rest = "the job stopped there" if outcome.stopped else "everything else is done"
+        lines.append(f"\n{len(outcome.failures)} keys failed; {rest}:")
         for failure in outcome.failures[:_MOST_FAILURES_SHOWN]:
             first = failure.cause.splitlines()[0] if failure.cause else failure.error
             where = [ln.strip() for ln in failure.cause.splitlines()[1:] if "where:" in ln]
@@ -92,6 +92,12 @@ def summary(outcome: Outcome) -> str:
         if hidden > 0:
             lines.append(f"  … and {hidden} more in run.json")
     return "\n".join(lines) + "\n"
+
+
+def table(told: dict[str, Any]) -> str:
+    """Names and values below one another, each line with its end."""
+    width = max(map(len, told), default=0)
+    return "".join(f"{name.ljust(width)}  {_number(v)}\n" for name, v in told.items())
 
 
 def _number(value: Any) -> str:

@@ -19,7 +19,7 @@ from warpbeam.transforms.fuse import FuseSettings, FuseTiles
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.pyramid import BuildShard, list_shards
 from warpbeam.transforms.stage import Unit
-from warpbeam.transforms.storage import ngff
+from warpbeam.transforms.storage import ngff, store
 from warpbeam.transforms.storage.ledger import Ledger, Record, digest
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tiles import TileList
@@ -90,7 +90,7 @@ def add_fusion(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileLi
     volumes = {"pyramid": run.volume}
     if config.volume.coverage:
         volumes["coverage"] = run.coverage
-    for level in range(1, _most_levels(tiles, output, run)):
+    for level in _coarse_levels(nominal_spec(tiles, output, run)):
         for name, uri in volumes.items():
             listing = functools.partial(list_shards, uri, level, graph.ledger("fuse"))
             graph.map(f"{name}_{level}", None, listing, BuildShard(uri))
@@ -102,9 +102,14 @@ def nominal_spec(tiles: TileList, output: OutputSettings, run: RunFolder) -> Vol
     return volume_spec(frame(placed, output, run.format), output, run)
 
 
-def _most_levels(tiles: TileList, output: OutputSettings, run: RunFolder) -> int:
-    """A bound on the levels: solving moves tiles, but hardly doubles the volume."""
-    return len(nominal_spec(tiles, output, run).levels) + 1
+def _coarse_levels(nominal: VolumeSpec) -> range:
+    """Levels that the fuse stage may leave to make; a bound, where solving moves the tiles.
+
+    The volume then hardly doubles, and keeps whole shards where it has several.
+    """
+    large = all(n >= 2 * s for n, s in zip(nominal.shape[3:], nominal.shard[3:], strict=True))
+    first = nominal.in_shard_levels + 1 if large else 1
+    return range(first, len(nominal.levels) + 1)
 
 
 def _one_canvas(run: RunFolder) -> Iterator[Unit]:
@@ -134,7 +139,9 @@ def plan(run: RunFolder, config: JobConfig, tiles: TileList, sources: Sequence[T
 
 
 def numbers(graph: JobGraph, run: RunFolder, seconds: float) -> dict[str, Any]:
-    """What was measured on the fused volume, and its display window."""
+    """What was measured on the fused volume, and its display window; nothing without one."""
+    if not store.exists(run.canvas):
+        return {}
     records = [record for _, record in graph.ledger("fuse").records()]
     voxels = sum(r["voxels"] for r in records)
     windows = _windows(records)

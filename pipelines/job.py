@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import logging
@@ -15,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from warpbeam.pipelines.config import JobConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.plan import Plan
+from warpbeam.transforms.process import set_up_process
 from warpbeam.transforms.storage import images, store
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.run_folder import RunFolder
@@ -46,9 +48,10 @@ class Outcome:
     Attributes:
         output: its folder.
         numbers: what was measured, in the order in which it is printed.
-        failures: units that could not be done; the rest is complete.
+        failures: units that could not be done; the rest is complete, unless it was stopped.
         seconds: wall time.
         report: address of the report; None where it could not be written.
+        stopped: a stage failed without which nothing after it makes sense.
     """
 
     output: str
@@ -56,6 +59,7 @@ class Outcome:
     failures: tuple[Failure, ...]
     seconds: float
     report: str | None = None
+    stopped: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -137,6 +141,8 @@ class Job(ABC, Generic[Config]):
 
         from warpbeam.pipelines.options import pipeline_options
 
+        # Before Beam starts threads, which would take arenas of their own.
+        set_up_process()
         started = time.time()
         options = pipeline_options(flags, self.config.run.workers)
         self.plan().refuse_if_too_large(self.config.run.worker_memory_gb)
@@ -148,17 +154,20 @@ class Job(ABC, Generic[Config]):
         for stage in graph.stages:
             if only is None or stage.name in only:
                 stage.ledger.clear_failures()
-        if watch is None:
-            pipeline.run().wait_until_finish()
-        else:
-            with watch():
+        try:
+            with watch() if watch is not None else contextlib.nullcontext():
                 pipeline.run().wait_until_finish()
+        except Exception:
+            if not any(s.critical and s.ledger.failures() for s in graph.stages):
+                raise
+            return self._sum_up(graph, time.time() - started, stopped=True)
         return self._sum_up(graph, time.time() - started)
 
     def _chosen(self, stages: Sequence[str] | None) -> frozenset[str] | None:
         if stages is None:
             return None
-        known = [stage.name for stage in self.graph().stages]
+        every = self.graph().stages
+        known = [stage.name for stage in every]
         for name in stages:
             if name not in known:
                 raise InputError(
@@ -167,6 +176,15 @@ class Job(ABC, Generic[Config]):
                     expected=", ".join(known),
                     got=name,
                     fix="choose among these",
+                )
+        for stage in every[: max(map(known.index, stages), default=0)]:
+            if stage.critical and stage.name not in stages and not stage.ledger.done():
+                raise InputError(
+                    "a stage before the chosen ones was not run yet",
+                    where="--stages",
+                    expected=f"{stage.name} among them, or done in {self.config.output}",
+                    got=",".join(stages),
+                    fix=f"add {stage.name}, or leave --stages out",
                 )
         return frozenset(stages)
 
@@ -192,13 +210,13 @@ class Job(ABC, Generic[Config]):
         save_sources(self.run_folder, self.sources)
         self.prepare()
 
-    def _sum_up(self, graph: JobGraph, seconds: float) -> Outcome:
+    def _sum_up(self, graph: JobGraph, seconds: float, *, stopped: bool = False) -> Outcome:
         failures = tuple(
             Failure(stage.name, key, cause["error"], cause["cause"])
             for stage in graph.stages
             for key, cause in stage.ledger.failures()
         )
-        numbers = self.numbers(graph, seconds)
+        numbers = {} if stopped else self.numbers(graph, seconds)
         store.write_json(
             self.run_folder.summary,
             {
@@ -212,7 +230,9 @@ class Job(ABC, Generic[Config]):
                 "stages": {stage.name: stage.ledger.config_hash for stage in graph.stages},
             },
         )
-        return Outcome(self.config.output, numbers, failures, seconds, self._report())
+        wanted = self.config.run.report and not stopped
+        report = self._report() if wanted else None
+        return Outcome(self.config.output, numbers, failures, seconds, report, stopped)
 
     def _report(self) -> str | None:
         """Writes the report; a run is not lost because a picture could not be drawn."""

@@ -149,7 +149,7 @@ class FuseShard:
     ) -> Iterator[view.TileView]:
         """The tiles that can be read; the errors of the others are added to `corrupt`."""
         around = render.needed(box, self._settings.blending)
-        margin = warp.reach(self._settings.interpolation, box.ndim)
+        margin = warp.reach(self._settings.interpolation)
         for tile in placed:
             matrix = canvas.on_output(tile.matrix)
             window = view.source_box(np.linalg.inv(matrix), tile.source.shape, around, margin)

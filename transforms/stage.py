@@ -25,7 +25,7 @@ import apache_beam as beam
 from warpbeam.transforms import progress
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest, key_name
-from warpbeam.transforms.threads import one_thread_each
+from warpbeam.transforms.process import set_up_process
 
 Unit = tuple[Key, Any]
 Work = Callable[[Any, Any], Record]
@@ -83,7 +83,7 @@ class RunStage(beam.PTransform):
             | "announce" >> beam.Map(_announce, self._stage.name)
             | "spread" >> beam.Reshuffle()
             | "work" >> run.with_resource_hints(**self._stage.hints)
-            | "outcome" >> beam.CombineGlobally(_sum_outcomes)
+            | "outcome" >> beam.CombineGlobally(_sum_outcomes).without_defaults()
         )
 
 
@@ -105,7 +105,7 @@ class After(beam.PTransform):
         self._barrier = barrier
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
-        waits = [] if self._barrier is None else [beam.pvalue.AsSingleton(self._barrier)]
+        waits = [] if self._barrier is None else [beam.pvalue.AsIter(self._barrier)]
         return (
             pipeline
             | "start" >> beam.Create([0])
@@ -114,7 +114,7 @@ class After(beam.PTransform):
 
 
 def _call(
-    _: int, list_units: Callable[[], Iterable[Any]], _wait: StageOutcome | None = None
+    _: int, list_units: Callable[[], Iterable[Any]], _wait: Iterable[StageOutcome] = ()
 ) -> Iterable[Any]:
     return list_units()
 
@@ -146,7 +146,7 @@ class _WorkFn(beam.DoFn):
         self._done: dict[str, str] | None = None
 
     def setup(self) -> None:
-        one_thread_each()
+        set_up_process()
         if hasattr(self._work, "setup"):
             self._work.setup()
 
@@ -175,11 +175,11 @@ class _WorkFn(beam.DoFn):
             record = self._persist(key, payload)
             ledger.commit(key, wanted, record)
         except Exception as error:
-            if self._stage.critical:
-                raise
             _log.warning("%s %s failed: %s", self._stage.name, key, error)
             ledger.fail(key, {"error": type(error).__name__, "cause": str(error),
                               "trace": traceback.format_exc(limit=-8)})  # fmt: skip
+            if self._stage.critical:
+                raise
             self._count(f"failed_{type(error).__name__}", 1)
             return "failed"
         self._count("msec", round(1000 * (time.perf_counter() - started)))

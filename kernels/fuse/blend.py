@@ -28,8 +28,6 @@ Image = Float[np.ndarray, "..."]
 
 # The weight of a tile's last voxel: next to nothing, since beyond it values are made up.
 _LEAST = 1e-3
-# Every weight half a voxel inside a tile is larger, so that a look at the outline is spared.
-_SURELY_INSIDE = 1.0
 # Standard deviations, in voxels, at which `multiband` splits fine from coarse.
 _BANDS = (2.0, 6.0)
 MULTIBAND_HALO = round(3 * _BANDS[-1])
@@ -67,14 +65,11 @@ def _feathered(
     for piece in pieces:
         inside = piece.box.slices_in(cell)
         weight = piece.spread(profile)
-        if piece.unmasked is not None:
-            weight *= piece.unmasked
+        if piece.valid is not None:
+            weight *= piece.valid
         weights[inside] += weight
         total[inside] += piece.values * weight
-    np.divide(total, weights, out=total, where=weights > 0)
-    if not (weights > _SURELY_INSIDE).all():
-        total[~_covered(cell, pieces)] = 0
-    return total
+    return np.divide(total, weights, out=total, where=weights > 0)
 
 
 def _mean(cell: Box, pieces: Sequence[Warped]) -> Image:
@@ -85,14 +80,6 @@ def _mean(cell: Box, pieces: Sequence[Warped]) -> Image:
         weights[inside] += 1 if piece.valid is None else piece.valid
         total[inside] += piece.values if piece.valid is None else piece.values * piece.valid
     return np.divide(total, weights, out=total, where=weights > 0)
-
-
-def _covered(cell: Box, pieces: Sequence[Warped]) -> Bool[np.ndarray, "..."]:
-    """Where any piece is valid."""
-    found = np.zeros(cell.shape, bool)
-    for piece in pieces:
-        found[piece.box.slices_in(cell)] |= np.True_ if piece.valid is None else piece.valid
-    return found
 
 
 def _paste(out: Num[np.ndarray, "..."], piece: Warped) -> None:

@@ -11,6 +11,8 @@ from jaxtyping import Float, Num, Shaped
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 
+# A tile whose inscribed box is this long beside its outline counts as not turned.
+_UPRIGHT = 0.96
 # What OpenCV warps without a conversion.
 _CV2_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
 
@@ -75,6 +77,13 @@ class TileView:
         """The output voxels that the tile's area, half a voxel around its centres, can reach."""
         area = Box.of_shape(self.shape).pad((1,) * len(self.shape))
         return affine.bounding_box(self.matrix, area)
+
+    @functools.cached_property
+    def upright(self) -> Box | None:
+        """The output voxels surely inside the tile, if that is nearly all of it; else None."""
+        inner = affine.inscribed_box(self.matrix, Box.of_shape(self.shape))
+        spans = zip(inner.shape, self.footprint.shape, strict=True)
+        return inner if all(a > _UPRIGHT * b for a, b in spans) else None
 
     def crop(self, box: Box, *, exact: bool = False) -> tuple[Num[np.ndarray, "..."], Box]:
         """Corrected float32 pixels of the part of `box` that is at hand, and that part.

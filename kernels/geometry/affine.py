@@ -26,7 +26,7 @@ def translation(offset: Sequence[float]) -> Matrix:
     return matrix
 
 
-def recentre(matrix: Matrix, source: Sequence[float], target: Sequence[float]) -> Matrix:
+def recentre(matrix: Matrix, source: Sequence[int], target: Sequence[int]) -> Matrix:
     """The same map with its points counted from `target`, and its results from `source`."""
     local = matrix.copy()
     local[:, -1] += matrix[:, :-1] @ np.asarray(target, np.float64)
@@ -80,13 +80,41 @@ def corners(box: Box) -> Points:
     return np.array(list(itertools.product(*ends)), np.float64)
 
 
+def span(matrix: Matrix, box: Box) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+    """The lowest and the highest coordinates that the voxel centres of a box are mapped to.
+
+    Straight edges stay straight under affine and perspective maps, so the corners suffice.
+    """
+    if not is_affine(matrix):
+        mapped = apply(matrix, corners(box))
+        return mapped.min(axis=0), mapped.max(axis=0)
+    first, last = np.array(box.start, np.float64), np.array(box.stop, np.float64) - 1
+    linear = matrix[:-1, :-1]
+    centre = linear @ ((first + last) / 2) + matrix[:-1, -1]
+    reach = np.abs(linear) @ (np.maximum(last - first, 0) / 2)
+    return centre - reach, centre + reach
+
+
 def bounding_box(matrix: Matrix, box: Box) -> Box:
     """The voxels whose centres can lie inside the mapped `box`.
 
-    Straight edges stay straight under affine and perspective maps, so the corners suffice.
     A hair (1e-6 voxel) is forgiven, so that a whole-numbered shift keeps every voxel.
     """
-    mapped = apply(matrix, corners(box))
-    start = np.ceil(mapped.min(axis=0) - 1e-6).astype(int)
-    stop = np.floor(mapped.max(axis=0) + 1e-6).astype(int) + 1
+    low, high = span(matrix, box)
+    start = np.ceil(low - 1e-6).astype(int)
+    stop = np.floor(high + 1e-6).astype(int) + 1
+    return Box(tuple(start.tolist()), tuple(stop.tolist()))
+
+
+def inscribed_box(matrix: Matrix, box: Box) -> Box:
+    """The voxels that surely lie inside the mapped box: each face is cut where it leans in most.
+
+    Empty where the map turns the box by much, or mirrors it.
+    """
+    ends = corners(box)
+    mapped = apply(matrix, ends)
+    first = [mapped[ends[:, i] == a, i].max() for i, a in enumerate(box.start)]
+    last = [mapped[ends[:, i] == b - 1, i].min() for i, b in enumerate(box.stop)]
+    start = np.ceil(np.array(first) - 1e-6).astype(int)
+    stop = np.floor(np.array(last) + 1e-6).astype(int) + 1
     return Box(tuple(start.tolist()), tuple(stop.tolist()))

@@ -7,6 +7,7 @@ inside the box, `stop` is outside, and the centre of a voxel sits at its integer
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class Box:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(max(0, b - a) for a, b in zip(self.start, self.stop, strict=True))
+        return tuple([b - a if b > a else 0 for a, b in zip(self.start, self.stop, strict=True)])
 
     @property
     def size(self) -> int:
@@ -38,10 +39,10 @@ class Box:
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return tuple(map(slice, self.start, self.stop))
 
     def __bool__(self) -> bool:
-        return self.size > 0
+        return all(map(operator.lt, self.start, self.stop))
 
     def __and__(self, other: Box) -> Box:
         """The common part; an empty box (falsy) where there is none."""
@@ -54,24 +55,19 @@ class Box:
 
     def meets(self, other: Box) -> bool:
         """Whether they share a voxel."""
-        return all(
-            max(a, c) < min(b, d)
-            for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True)
-        )
+        return bool(self & other)
 
     def contains(self, other: Box) -> bool:
         return (self & other) == other
 
     def shift(self, by: Sequence[int]) -> Box:
         return Box(
-            tuple(a + d for a, d in zip(self.start, by, strict=True)),
-            tuple(b + d for b, d in zip(self.stop, by, strict=True)),
+            tuple(map(operator.add, self.start, by)), tuple(map(operator.add, self.stop, by))
         )
 
     def pad(self, halo: Sequence[int]) -> Box:
         return Box(
-            tuple(a - h for a, h in zip(self.start, halo, strict=True)),
-            tuple(b + h for b, h in zip(self.stop, halo, strict=True)),
+            tuple(map(operator.sub, self.start, halo)), tuple(map(operator.add, self.stop, halo))
         )
 
     def relative_to(self, origin: Sequence[int]) -> Box:

@@ -23,7 +23,7 @@ def part(run: Run) -> Part | None:
     """Histograms of residuals and scores, and the rejected links; None without links."""
     if not run.links:
         return None
-    made, (left, right) = charts.figure(9.6, 2.9, columns=2)
+    made, (left, right) = charts.figure(9.6, 3.1, columns=2)
     _residuals(left, run)
     _scores(right, run)
     caption = (
@@ -60,11 +60,11 @@ def _residuals(axes: Axes, run: Run) -> None:
     before, after = (_column(kept, name) for name in ("stage_error_px", "residual_px"))
     clipped = [np.maximum(v, _SMALLEST_PX) for v in (before, after)]
     every = np.concatenate([*clipped, [_SMALLEST_PX * 10]])
-    bins = np.geomspace(every.min() * 0.8, every.max() * 1.25, _BINS)
+    bins = np.geomspace(every.min() * 0.8, every.max() * 1.25, _BINS).tolist()
     names = ("at stage positions", "solved")
     for values, colour, name in zip(clipped, (charts.ORANGE, charts.BLUE), names, strict=True):
         axes.hist(values, bins=bins, color=colour, alpha=0.85, label=name)
-    axes.set_xscale("log")
+    charts.logarithmic(axes)
     charts.label(axes, x="distance, px", y="links kept", title="Error of the links")
     charts.legend(axes)
 
@@ -73,22 +73,22 @@ def _scores(axes: Axes, run: Run) -> None:
     kept = _column([r for r in run.links if r["kept"]], "score")
     rejected = _column([r for r in run.links if not r["kept"]], "score")
     groups = [
-        (np.array(run.nulls, float), charts.PALE, "null: cannot match"),
-        (rejected, charts.RED, "links rejected"),
-        (kept, charts.BLUE, "links kept"),
+        (np.array(run.nulls, float), charts.PALE, "null"),
+        (rejected, charts.RED, "rejected"),
+        (kept, charts.BLUE, "kept"),
     ]
     groups = [(v[v > 0], colour, name) for v, colour, name in groups if (v > 0).any()]
     if not groups:
         return
     every = np.concatenate([v for v, _, _ in groups])
-    bins = np.geomspace(every.min() * 0.9, every.max() * 1.1, _BINS)
+    bins = np.geomspace(every.min() * 0.9, every.max() * 1.1, _BINS).tolist()
     for values, colour, name in groups:
         share = np.full(len(values), 1 / len(values))
         axes.hist(values, bins=bins, weights=share, color=colour, alpha=0.85, label=name)
     threshold = run.numbers.get("score_threshold")
     if threshold is not None:
-        axes.axvline(threshold, color=charts.INK, lw=1, ls="--", label=f"accepted {threshold:.1f}")
-    axes.set_xscale("log")
+        axes.axvline(threshold, color=charts.INK, lw=1, ls="--", label=f"limit {threshold:.1f}")
+    charts.logarithmic(axes)
     charts.label(axes, x="score", y="share of each group", title="Score against chance")
     charts.legend(axes)
 

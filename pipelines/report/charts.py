@@ -7,7 +7,7 @@ canvas itself, not pyplot, so that a worker or a notebook keeps its own settings
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,8 +46,25 @@ def label(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
         axes.set_title(title, fontsize=9.5, color=INK, loc="left")
 
 
-def legend(axes: Axes, **options: Any) -> None:
-    axes.legend(fontsize=8, frameon=False, labelcolor=INK, **options)
+def logarithmic(axes: Axes) -> None:
+    """A logarithmic x axis with few, plain numbers: 0.01, 1, 20."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    steps = (1.0,) if high / low > 200 else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def legend(axes: Axes) -> None:
+    """In a row above the axes, where it hides nothing."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(-0.01, 0.99), ncols=4, fontsize=8, frameon=False,
+        labelcolor=INK, columnspacing=1.2, handlelength=1.4, borderpad=0.2,
+    )  # fmt: skip
+    axes.set_title(axes.get_title(loc="left"), fontsize=9.5, color=INK, loc="left", pad=20)
 
 
 def png(made: Figure) -> bytes:

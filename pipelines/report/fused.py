@@ -13,11 +13,12 @@ from warpbeam.pipelines.report.reading import Run, outline
 from warpbeam.transforms.canvas import Canvas
 from warpbeam.transforms.keys import MontageKey
 from warpbeam.transforms.storage import volume
+from warpbeam.transforms.tiles import PlacedTile
 
 _MOST_PLANES = 4
 _MOST_CHANNELS = 4
 # All planes together: a report stays small enough to be sent by mail.
-_PIXELS = 1_000_000
+_PIXELS = 800_000
 _LONGEST_PX = 1000
 _COVERAGE_PX = 400
 
@@ -47,11 +48,8 @@ def part(run: Run) -> Part | None:
     groups, whole = [], True
     for c, name in enumerate(channels):
         found = [pictures.read_plane(spec.uri, (t, c, z), longest) for t, z in shown]
-        window = (
-            given[c]
-            if given
-            else pictures.stretch(np.concatenate([p.values.ravel() for p in found]))
-        )
+        together = np.concatenate([p.values.ravel() for p in found])
+        window = given[c] if given else pictures.stretch(together)
         whole = whole and all(p.whole for p in found)
         groups.append(
             Group(
@@ -145,6 +143,8 @@ def count_outlines(run: Run, canvas: Canvas, t: int, z: int) -> np.ndarray[Any, 
     shape = tuple(max(1, round(n / step)) for n in canvas.shape[3:])
     counts = np.zeros(shape, np.uint8)
     for placed in _tiles_of(run, canvas, t, z):
+        if placed.source.key in run.failed_tiles:
+            continue
         # Pixel i of this image covers the voxels from i * step to (i + 1) * step.
         corners = (outline(placed) - np.array(canvas.origin[-2:]) + 0.5) / step - 0.5
         mask = np.zeros(shape, np.uint8)
@@ -155,7 +155,7 @@ def count_outlines(run: Run, canvas: Canvas, t: int, z: int) -> np.ndarray[Any, 
     return counts
 
 
-def _tiles_of(run: Run, canvas: Canvas, t: int, z: int) -> list[Any]:
+def _tiles_of(run: Run, canvas: Canvas, t: int, z: int) -> list[PlacedTile]:
     if canvas.ndim == 2:
         return run.montages.get(MontageKey(canvas.times[t], canvas.sections[z]), [])
     tiles = [p for k, group in run.montages.items() if k.time == canvas.times[t] for p in group]

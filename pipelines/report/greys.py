@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from warpbeam.pipelines.report import charts, pictures
-from warpbeam.pipelines.report.layout import montage_name
 from warpbeam.pipelines.report.page import Group, Part, Picture
 from warpbeam.pipelines.report.reading import Run, outline
 from warpbeam.transforms.keys import MontageKey
@@ -81,13 +80,13 @@ def _gain_map(run: Run, key: MontageKey, gains: Gains, channel: int, name: str) 
     spread = max(float(np.abs(np.log2(values)).max()), 0.01)
     shown = axes.add_collection(
         PolyCollection(
-            corners, array=np.log2(values), cmap="PuOr", edgecolors=charts.INK, alpha=0.8
+            list(corners), array=np.log2(values), cmap="PuOr", edgecolors=charts.INK, alpha=0.8
         )
     )
     shown.set_clim(-spread, spread)
     axes.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), aspect="equal")
     bar = made.colorbar(shown, ax=axes, shrink=0.7)
-    ticks = np.linspace(-spread, spread, 5)
+    ticks = np.linspace(-spread, spread, 5).tolist()
     bar.set_ticks(ticks, labels=[f"{2**v:.3f}" for v in ticks], fontsize=8)
-    charts.label(axes, x="x, px", y="y, px", title=f"{name}, {montage_name(run, key)}")
+    charts.label(axes, x="x, px", y="y, px", title=f"{name}, {run.montage_name(key)}")
     return Picture(charts.png(made))

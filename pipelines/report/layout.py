@@ -70,16 +70,9 @@ def draw(run: Run, key: MontageKey, largest_px: float) -> bytes:
     shown = "" if len(tiles) == len(run.montages[key]) else f" of {len(run.montages[key])}"
     charts.label(
         axes, x="x, px", y="y, px",
-        title=f"{montage_name(run, key)}: {len(tiles)}{shown} tiles",
+        title=f"{run.montage_name(key)}: {len(tiles)}{shown} tiles",
     )  # fmt: skip
     return charts.png(made)
-
-
-def montage_name(run: Run, key: MontageKey) -> str:
-    """A montage in words: without the time or section where all have the same."""
-    times = {k.time for k in run.montages}
-    parts = [f"time {key.time}"] if len(times) > 1 else []
-    return ", ".join([*parts, f"section {key.section}"])
 
 
 def _background(axes: Axes, run: Run, key: MontageKey) -> None:
@@ -113,10 +106,10 @@ def _tiles(axes: Axes, run: Run, shapes: dict[TileKey, np.ndarray[Any, Any]]) ->
         )
         if len(shapes) <= _MOST_NAMED:
             y, x = corners.mean(axis=0)
-            axes.text(
-                x, y, key.tile, ha="center", va="center", fontsize=7, color=charts.INK,
+            axes.annotate(
+                key.tile, (x, y), (5, 5), textcoords="offset points", fontsize=7, color=charts.INK,
                 bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.5},
-                zorder=5, clip_on=True,
+                zorder=5,
             )  # fmt: skip
 
 

@@ -32,8 +32,8 @@ class Plane:
     """
 
     values: Array
-    start: tuple[int, int]
-    step: tuple[float, float]
+    start: tuple[int, ...]
+    step: tuple[float, ...]
     whole: bool
 
     def extent(self, origin: tuple[int, ...]) -> tuple[float, float, float, float]:
@@ -78,10 +78,10 @@ def _cut(shape: tuple[int, ...]) -> Box:
 
 def shrink(values: Array, longest: int, *, nearest: bool = False) -> Array:
     """The image made no longer than `longest` on any side, by averaging areas."""
-    factor = longest / max(values.shape)
+    factor = longest / max(values.shape[:2])
     if factor >= 1:
         return values
-    height, width = (max(1, round(n * factor)) for n in values.shape)
+    height, width = (max(1, round(n * factor)) for n in values.shape[:2])
     how = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA
     return cv2.resize(values.astype(np.float32), (width, height), interpolation=how)
 

@@ -62,6 +62,11 @@ class Run:
             groups.setdefault(placed.source.key.montage, []).append(placed)
         return groups
 
+    def montage_name(self, key: MontageKey) -> str:
+        """A montage in words: without the time where all have the same."""
+        several = len({k.time for k in self.montages}) > 1
+        return (f"time {key.time}, " if several else "") + f"section {key.section}"
+
     @functools.cached_property
     def tile_of(self) -> dict[TileKey, PlacedTile]:
         return {placed.source.key: placed for placed in self.placed}

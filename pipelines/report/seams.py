@@ -17,8 +17,9 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.pipelines.report import pictures
 from warpbeam.pipelines.report.page import Group, Part, Picture
 from warpbeam.pipelines.report.reading import Row, Run
-from warpbeam.transforms.keys import TileKey
+from warpbeam.transforms.keys import MontageKey, TileKey
 from warpbeam.transforms.shading import ShadingReader
+from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.tiles import PlacedTile, TileReader
 
 Array = np.ndarray[Any, Any]
@@ -29,8 +30,11 @@ _LEAST_CROP_PX = 48
 # The overlap of large tiles is compared on its middle part.
 _LONGEST_PX = 2048
 _SHOWN_PX = 264
-_CROP_PERCENTILES = (1.0, 99.7)
+# Noise of the background would be painted red or cyan, so its lower part is black.
+_CROP_PERCENTILES = (25.0, 99.7)
 _FULL_DIFFERENCE = 0.5
+# Noise differs from tile to tile; what is left when it is averaged is a real difference.
+_DIFFERENCE_SIGMA_PX = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -78,15 +82,15 @@ def part(run: Run) -> Part | None:
         return None
     try:
         painter = SeamPainter(run)
-        groups = [_group(painter.seam(row)) for row in rows]
-    except Exception as error:
+        groups = [_group(painter.seam(row), _where(run, row)) for row in rows]
+    except (InputError, OSError) as error:
         # A report is often made anew when the tiles have long been moved away.
         _log.warning("the seams are left out, because a tile cannot be read: %s", error)
         return Part("seams", "Seams", f"The tiles cannot be read any more: {error}")
     text = (
         "The seams where the stage was most wrong, and those where the solved positions agree "
-        "least. One tile is red and the other cyan, so that what fits is grey; the difference is "
-        "black where both tiles are the same."
+        "least. One tile is red and the other cyan, in the same contrast, so that what fits is "
+        "grey; the difference (smoothed by 1 px) is black where both tiles are the same."
     )
     return Part("seams", "Seams", text, groups)
 
@@ -106,6 +110,11 @@ def choose(run: Run) -> list[Row]:
 
 def _keys(row: Row) -> list[TileKey]:
     return [TileKey(row["time"], row["section"], row[name]) for name in ("tile_a", "tile_b")]
+
+
+def _where(run: Run, row: Row) -> str:
+    key = MontageKey(row["time"], row["section"])
+    return f"{run.montage_name(key)}: " if len(run.montages) > 1 else ""
 
 
 def _failed(run: Run, row: Row) -> bool:
@@ -155,7 +164,7 @@ class SeamPainter:
     def _draw(self, placed: PlacedTile, matrix: affine.Matrix, box: Box) -> Array:
         source = placed.source
         drawn = np.full(box.shape, np.nan, np.float32)
-        margin = warp.reach("linear", box.ndim)
+        margin = warp.reach("linear")
         window = view.source_box(np.linalg.inv(matrix), source.shape, box, margin)
         if window:
             given = view.TileView(
@@ -194,7 +203,7 @@ def _detail(image: Array, margin: int) -> Box:
     values = np.nan_to_num(image)
     low, high = np.percentile(values, (1, 99))
     values = np.clip(values, low, high).astype(np.float64)
-    size = tuple(min(n, _CROP_PX) for n in values.shape)
+    size = tuple(min(n, _CROP_PX, 2 * min(values.shape)) for n in values.shape)
     size = tuple(
         max(s - 2 * max(0, margin - (n - s) // 2), min(s, _LEAST_CROP_PX))
         for s, n in zip(size, values.shape, strict=True)
@@ -215,13 +224,24 @@ def _window_sums(integral: Array, size: tuple[int, ...]) -> Array:
 
 def paint(seam: Seam) -> list[Array]:
     """Composite and difference before, composite and difference after: uint8."""
-    ranges = [_window(v) for v in (seam.after.a, seam.after.b)]
+    window, b_to_a = _window(seam.after.a), _match(seam.after)
     painted = []
     for pair in (seam.before, seam.after):
-        a, b = (_scaled(v, r) for v, r in zip((pair.a, pair.b), ranges, strict=True))
+        a, b = _scaled(pair.a, window), _scaled(pair.b * b_to_a[0] + b_to_a[1], window)
         painted.append(pictures.grey(np.stack([a, b, b], axis=-1), (0.0, 1.0)))
-        painted.append(pictures.grey(np.abs(a - b), (0.0, _FULL_DIFFERENCE)))
+        apart = cv2.GaussianBlur(np.nan_to_num(a - b), (0, 0), _DIFFERENCE_SIGMA_PX)
+        painted.append(pictures.grey(np.abs(apart), (0.0, _FULL_DIFFERENCE)))
     return painted
+
+
+def _match(pair: Pair) -> tuple[float, float]:
+    """Factor and offset that give tile b the mean and the contrast of tile a."""
+    both = np.isfinite(pair.a) & np.isfinite(pair.b)
+    if not both.any() or pair.b[both].std() == 0:
+        return 1.0, 0.0
+    a, b = pair.a[both], pair.b[both]
+    factor = float(a.std() / b.std())
+    return factor, float(a.mean() - factor * b.mean())
 
 
 def _window(values: Array) -> pictures.Window:
@@ -234,17 +254,20 @@ def _scaled(values: Array, window: pictures.Window) -> Array:
     return np.clip((values - window[0]) / (window[1] - window[0]), 0, 1)
 
 
-def _group(seam: Seam) -> Group:
+def _px(value: float) -> str:
+    return "under 0.01" if value < 0.01 else f"{value:.2f}"
+
+
+def _group(seam: Seam, where: str) -> Group:
     row = seam.row
     captions = ("stage", "stage, difference", "solved", "solved, difference")
     shown = [
-        Picture(pictures.png(p), caption, width=_SHOWN_PX, raw=True)
+        Picture(pictures.png(p), caption, _SHOWN_PX * p.shape[1] // max(p.shape[:2]), raw=True)
         for p, caption in zip(paint(seam), captions, strict=True)
     ]
     kept = "" if row["kept"] else f", rejected: {row['reason'] or 'against the others'}"
     text = (
-        f"Error {row['stage_error_px']:.2f} px at the stage, {row['residual_px']:.3g} px solved; "
+        f"Error {row['stage_error_px']:.2f} px at the stage, {_px(row['residual_px'])} px solved; "
         f"correlation over the overlap {seam.ncc_before:.2f}, then {seam.ncc_after:.2f}."
     )
-    section = f"section {row['section']}: " if row["section"] else ""
-    return Group(shown, f"{section}{row['tile_a']} and {row['tile_b']}{kept}", text)
+    return Group(shown, f"{where}{row['tile_a']} and {row['tile_b']}{kept}", text)

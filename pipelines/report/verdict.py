@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 
 from warpbeam.pipelines.report.reading import Run
 
@@ -48,20 +49,20 @@ def _failures(run: Run) -> list[str]:
 
 
 def _agreement(run: Run) -> list[str]:
-    numbers = run.numbers
-    kept, links = numbers["links_kept"], numbers["links"]
+    kept, links = [r for r in run.links if r["kept"]], len(run.links)
     if not kept:
         return ["No link was believed: every tile lies where the stage has it."]
-    which = f"All {links} links agree" if kept == links else f"{kept} of {links} links agree"
-    which = "The only link is kept" if links == 1 else which
-    loops = kept - (numbers["tiles"] - _parts(run))
-    stage = (
-        f"the stage was off by {numbers['stage_error_median_px']:.1f} px "
-        f"(median; {numbers['stage_error_max_px']:.1f} px at most)"
+    stage, residual = (
+        [r[name] for r in kept if r[name] is not None] for name in ("stage_error_px", "residual_px")
     )
-    if loops <= 0:
-        return [f"{which}; {stage}. The links form no loop, so nothing checks them: see the seams."]
-    return [f"{which} to {numbers['residual_max_px']:.2g} px (worst); {stage}."]
+    off = f"the stage was off by {median(stage):.1f} px (median; {max(stage):.1f} px at most)"
+    which = f"All {links} links" if len(kept) == links else f"{len(kept)} of {links} links"
+    if len(kept) > len(run.tiles) - _parts(run):
+        return [f"{which} agree to {max(residual):.2g} px (worst); {off}."]
+    were = "The only link was" if links == 1 else f"{which} were"
+    return [
+        f"{were} kept; {off}. Links without a loop check one another nowhere: look at the seams."
+    ]
 
 
 def _parts(run: Run) -> int:
@@ -91,7 +92,8 @@ def _islands(run: Run) -> list[str]:
     tiles = len(run.islands)
     if not tiles:
         return []
-    islands = run.numbers["islands"]
+    rows = (r for r in run.tiles if r["island"])
+    islands = len({(r["time"], r["section"], r["component"]) for r in rows})
     verb = "lies" if tiles == 1 else "lie"
     return [
         f"{count(tiles, 'tile')} in {count(islands, 'island')} {verb} where the stage says, "

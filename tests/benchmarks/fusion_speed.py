@@ -148,17 +148,21 @@ def kernel(folder: Path, threads: int) -> dict[str, Any]:
     from warpbeam.kernels.fuse.render import needed, render
     from warpbeam.kernels.fuse.view import TileView, source_box
     from warpbeam.kernels.fuse.warp import reach
+    from warpbeam.kernels.geometry import affine
 
     cv2.setNumThreads(1)
     tiles = _tiles(folder)
     matrices, whole = _frame(tiles)
     images = [tifffile.memmap(t.images[0].file, mode="r") for t in tiles]
+    boxes = [affine.bounding_box(m, t.box) for m, t in zip(matrices, tiles, strict=True)]
     array = _output(folder / "kernel.zarr", whole.shape)
 
     def shard(box: Any) -> None:
         views = []
         around = needed(box, "linear")
-        for image, matrix, tile in zip(images, matrices, tiles, strict=True):
+        for image, matrix, tile, reached in zip(images, matrices, tiles, boxes, strict=True):
+            if not reached.meets(around):
+                continue
             window = source_box(np.linalg.inv(matrix), tile.shape, around, reach("linear", 2))
             if window:
                 views.append(TileView(image[window.slices], window, tile.shape, matrix))
@@ -180,7 +184,7 @@ def job(folder: Path, threads: int) -> dict[str, Any]:
             "tiles": str(folder / "tiles.csv"),
             "output": str(folder / "job"),
             "volume": {"shard_2d": [SHARD, SHARD], "chunk_2d": [CHUNK, CHUNK]},
-            "run": {"workers": threads},
+            "run": {"workers": threads, "report": False},
         }
     )
     whole = _frame(_tiles(folder))[1]

@@ -35,7 +35,7 @@ LOCK_SUFFIX = ".__lock"
 class ContextLimits:
     """What the TensorStore context of a process may use; None = TensorStore's own choice."""
 
-    cache_bytes: int = 64 << 20
+    cache_bytes: int = 32 << 20
     copy_threads: int | None = None
     io_threads: int | None = None
 

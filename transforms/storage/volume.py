@@ -67,9 +67,16 @@ class Level:
         Raises:
             ValueError: the box leaves the level.
         """
+        return self._read(self.store, box)
+
+    def read_once(self, box: Box) -> np.ndarray:
+        """`read` for voxels that nobody here will want again: they are not kept in the cache."""
+        return self._read(self.sink, box)
+
+    def _read(self, store: ts.TensorStore, box: Box) -> np.ndarray:
         if not Box.of_shape(self.shape).contains(box):
             raise ValueError(f"{box} is not inside a level of shape {self.shape}")
-        return self.store[box.slices].read(order="C").result()
+        return store[box.slices].read(order="C").result()
 
     def write_shards(self, box: Box, array: np.ndarray) -> int:
         """Writes whole shards and waits until they are stored.
@@ -169,7 +176,7 @@ class Volume:
         array = np.empty(box.shape, target.dtype)
         for part in map(pieces.box, pieces.indices()):
             fine = _refine(part.shift(box.start), factor) & Box.of_shape(source.shape)
-            array[part.slices] = downsample(source.read(fine), factor, self.spec.method)
+            array[part.slices] = downsample(source.read_once(fine), factor, self.spec.method)
         return target.write_shards(box, array)
 
 
