@@ -53,7 +53,7 @@ def links(
 ) -> tuple[StagePlan, StagePlan, StagePlan]:
     """Comparing neighbours, and the solve."""
     count, units_of_work, voxels, largest = 0, 0, 0, 0
-    for _, (fixed, beside) in units:
+    for _, (fixed, beside, _) in units:
         units_of_work += 1
         for moving in beside:
             boxes = strip_boxes(

@@ -32,6 +32,8 @@ class FuseJob(Job[FuseConfig]):
 
     def build(self, graph: JobGraph) -> None:
         fusing.add_convert(graph, self.run_folder, self.tiles)
+        fusing.add_flatfield(graph, self.run_folder, self.config, self.tiles)
+        fusing.add_gain(graph, self.run_folder, self.config, self.tiles)
         fusing.add_fusion(graph, self.run_folder, self.config, self.tiles)
 
     def plan(self) -> Plan:

@@ -14,8 +14,10 @@ from warpbeam.pipelines.config import JobConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.canvas import LayOut, OutputSettings, frame, load_canvas, volume_spec
-from warpbeam.transforms.convert import ConvertTile
+from warpbeam.transforms.convert import ConvertTile, usable
+from warpbeam.transforms.flatfield import EstimateFlatField, list_channels
 from warpbeam.transforms.fuse import FuseSettings, FuseTiles
+from warpbeam.transforms.gain import MeasureLevels, SolveGains, list_overlaps, one_gain
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.pyramid import BuildShard, list_shards
 from warpbeam.transforms.stage import Unit
@@ -25,6 +27,9 @@ from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tiles import TileList
 from warpbeam.transforms.storage.volume_spec import VolumeSpec
 from warpbeam.transforms.tiles import PlacedTile, TileSource, load_sources, sources_of
+
+# With fewer tiles the field is hardly told from their content.
+AUTO_FLATFIELD_TILES = 8
 
 
 def add_convert(graph: JobGraph, run: RunFolder, tiles: TileList) -> None:
@@ -42,17 +47,26 @@ def _unconverted(run: RunFolder) -> Iterator[Unit]:
 
 
 def add_flatfield(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileList) -> None:
-    """Placeholder"""
+    """Estimates the shading that all tiles share, where that is wanted."""
+    wanted = config.shading.flatfield
+    if wanted == "off" or (wanted == "auto" and len(tiles) < AUTO_FLATFIELD_TILES):
+        return
+    channels, converted = len(tiles.channels), graph.ledger("convert")
+    listing = functools.partial(list_channels, run, converted, channels)
+    work = EstimateFlatField(run, converted, dark=config.shading.dark)
+    graph.map("flatfield", {"dark": config.shading.dark}, listing, work)
 
 
 def add_gain(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileList) -> None:
-    """Placeholder"""
-
-
-def available(run: RunFolder, converted: Ledger) -> Iterator[TileSource]:
-    """The tiles whose pixels can be had: a tile that failed to convert is left out."""
-    done = {key for key, _ in converted.records()}
-    return (s for s in load_sources(run) if s.direct or s.key in done)
+    """Matches the brightness of the tiles, where that is wanted."""
+    if config.shading.gain == "off":
+        return
+    channels = len(tiles.channels)
+    overlaps = functools.partial(list_overlaps, run, graph.ledger("convert"))
+    graph.map("levels", None, overlaps, MeasureLevels(run, channels))
+    levels, offsets = graph.ledger("levels"), config.shading.gain == "gain-offset"
+    work = SolveGains(run, levels, channels, offsets=offsets)
+    graph.map("gain", {"offsets": offsets}, functools.partial(one_gain, levels), work)
 
 
 def output_settings(config: JobConfig, tiles: TileList) -> OutputSettings:
@@ -117,8 +131,8 @@ def _one_canvas(run: RunFolder) -> Iterator[Unit]:
 
 
 def _placed(run: RunFolder, converted: Ledger) -> Iterator[PlacedTile]:
-    usable = {source.key for source in available(run, converted)}
-    return (placed for placed in load_placement(run) if placed.source.key in usable)
+    there = {source.key for source in usable(run, converted)}
+    return (placed for placed in load_placement(run) if placed.source.key in there)
 
 
 def plan(run: RunFolder, config: JobConfig, tiles: TileList, sources: Sequence[TileSource]) -> Plan:

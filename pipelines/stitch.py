@@ -20,6 +20,7 @@ from warpbeam.pipelines.config import StitchConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import Job, Outcome
 from warpbeam.pipelines.plan import Plan
+from warpbeam.transforms.convert import usable
 from warpbeam.transforms.link import (
     LinkSettings,
     MeasureLinks,
@@ -28,6 +29,7 @@ from warpbeam.transforms.link import (
     list_nulls,
 )
 from warpbeam.transforms.place import PlaceTiles, SolveSettings, one_solve
+from warpbeam.transforms.shading import shading_fingerprint
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Ledger
@@ -119,12 +121,13 @@ class StitchJob(Job[StitchConfig]):
 
 
 def _listed(
-    listing: Callable[[Iterable[TileSource], LinkSettings], Iterator[Unit]],
+    listing: Callable[[Iterable[TileSource], LinkSettings, str], Iterator[Unit]],
     run: RunFolder,
     converted: Ledger,
     settings: LinkSettings,
 ) -> Iterator[Unit]:
-    return listing(fusing.available(run, converted), settings)
+    shading = shading_fingerprint(run, with_gains=False)
+    return listing(usable(run, converted), settings, shading)
 
 
 def run(

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from warpbeam.transforms.keys import TileKey
 from warpbeam.transforms.storage import images
 from warpbeam.transforms.storage.images import ImageRef
-from warpbeam.transforms.storage.ledger import Record
+from warpbeam.transforms.storage.ledger import Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tile_store import TileStore
+from warpbeam.transforms.tiles import TileSource, load_sources
+
+
+def usable(run: RunFolder, converted: Ledger) -> Iterator[TileSource]:
+    """The tiles whose pixels can be had: a tile that failed to convert is left out."""
+    done = {key for key, _ in converted.records()}
+    return (s for s in load_sources(run) if s.direct or s.key in done)
 
 
 class ConvertTile:

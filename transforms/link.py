@@ -91,21 +91,28 @@ def _offset(fixed: affine.Matrix, moving: affine.Matrix, common: Box) -> tuple[f
     return tuple(apart[0].tolist())
 
 
-def list_links(sources: Iterable[TileSource], settings: LinkSettings) -> Iterator[Unit]:
-    """A unit per tile: its neighbours with a higher row."""
+def list_links(
+    sources: Iterable[TileSource], settings: LinkSettings, shading: str = ""
+) -> Iterator[Unit]:
+    """A unit per tile: its neighbours with a higher row.
+
+    `shading` is a fingerprint of the flat fields, which the comparison depends on.
+    """
     for group in by_montage(sources).values():
         stage = [affine.homogeneous(s.stage) for s in group]
         found: dict[int, list[Neighbour]] = {}
         for i, j, offset in neighbours(group, stage, settings.min_overlap):
             found.setdefault(i, []).append(Neighbour(group[j], offset))
         for i, beside in found.items():
-            yield group[i].key, (group[i], beside)
+            yield group[i].key, (group[i], beside, shading)
 
 
-def list_nulls(sources: Iterable[TileSource], settings: LinkSettings) -> Iterator[Unit]:
+def list_nulls(
+    sources: Iterable[TileSource], settings: LinkSettings, shading: str = ""
+) -> Iterator[Unit]:
     """Units of strips that cannot match, drawn from those of the real links."""
     links = []
-    for _, (fixed, beside) in list_links(sources, settings):
+    for _, (fixed, beside, _) in list_links(sources, settings):
         for moving in beside:
             boxes = strip_boxes(
                 fixed.shape, moving.source.shape, offset=moving.offset, search=settings.search
@@ -114,7 +121,7 @@ def list_nulls(sources: Iterable[TileSource], settings: LinkSettings) -> Iterato
     shapes = [Box(fixed.start, fixed.stop).shape for fixed, _, _ in links]
     drawn = [_null(links, pair) for pair in null_pairs(shapes, seed=0)]
     for first in range(0, len(drawn), _NULLS_PER_UNIT):
-        yield ("null", first), drawn[first : first + _NULLS_PER_UNIT]
+        yield ("null", first), (drawn[first : first + _NULLS_PER_UNIT], shading)
 
 
 def _ref(source: TileSource, box: Box) -> StripRef:
@@ -144,7 +151,8 @@ class _Strips:
 class MeasureLinks:
     """Work of the stage `link`: one tile against its neighbours.
 
-    Payload: the tile, and its neighbours. Record: a measured link per neighbour.
+    Payload: the tile, its neighbours, a fingerprint of the shading. Record: a measured link
+    per neighbour.
     """
 
     def __init__(self, run: RunFolder, settings: LinkSettings) -> None:
@@ -154,7 +162,7 @@ class MeasureLinks:
         self._strips = _Strips(self._run, self._settings.channel)
 
     def __call__(self, key: TileKey, payload: Any) -> Record:
-        fixed, beside = payload
+        fixed, beside, _ = payload
         links, read = [], 0
         for moving in beside:
             boxes = strip_boxes(
@@ -207,7 +215,7 @@ class MeasureNulls:
 
     def __call__(self, key: Key, payload: Any) -> Record:
         scores = []
-        for fixed, moving, offset, roll in payload:
+        for fixed, moving, offset, roll in payload[0]:
             try:
                 a, b = self._strips.read(fixed), rolled(self._strips.read(moving), roll)
             except CorruptImageError:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 from typing import Any
 
 import numpy as np
 
-from warpbeam.kernels.fuse.view import Shading
+from warpbeam.kernels.shading.correction import Shading
 from warpbeam.transforms.keys import TileKey
 from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.ledger import digest, key_name
@@ -30,19 +31,25 @@ def load_image(uri: str) -> Image | None:
     return None if raw is None else np.load(io.BytesIO(raw), allow_pickle=False)
 
 
+def save_flat(run: RunFolder, channel: int, shading: Shading) -> None:
+    """Stores the flat field and the dark level of a channel."""
+    if shading.flat is not None:
+        save_image(run.flat(channel), shading.flat)
+    store.write_json(run.dark(channel), shading.dark)
+
+
 def save_gains(run: RunFolder, gains: dict[TileKey, list[tuple[float, float]]]) -> None:
     """Stores gain and offset of each tile, one pair per channel."""
     store.write_json(run.gains, {key_name(key): pairs for key, pairs in gains.items()})
 
 
-def shading_fingerprint(run: RunFolder) -> str:
+def shading_fingerprint(run: RunFolder, *, with_gains: bool = True) -> str:
     """Changes whenever any estimated shading does."""
-    raw = {k: store.read_bytes(store.join(run.uri, "shading", k)) for k in _shading_files(run)}
-    return digest({k: digest(v.hex()) for k, v in raw.items() if v is not None})
-
-
-def _shading_files(run: RunFolder) -> list[str]:
-    return store.list_keys(store.join(run.uri, "shading") + "/")
+    folder = store.join(run.uri, "shading")
+    names = [
+        n for n in store.list_keys(folder + "/") if with_gains or n.startswith(("flat", "dark"))
+    ]
+    return digest([hashlib.sha256(raw).hexdigest() for raw in store.read_many(folder, names)])
 
 
 class ShadingReader:
@@ -50,19 +57,19 @@ class ShadingReader:
 
     def __init__(self, run: RunFolder, *, with_gains: bool = True) -> None:
         self._run, self._with_gains = run, with_gains
-        self._image = functools.cache(load_image)
+        self._flat = functools.cache(self._read_flat)
+
+    def of(self, key: TileKey, channel: int) -> Shading:
+        """The correction of one channel of one tile; the identity where none was estimated."""
+        flat, dark = self._flat(channel)
+        pairs = self._gains.get(key_name(key))
+        gain, offset = pairs[channel] if pairs else (1.0, 0.0)
+        return Shading(flat, dark, gain, offset)
+
+    def _read_flat(self, channel: int) -> tuple[Image | None, float]:
+        dark = store.read_json(self._run.dark(channel))
+        return load_image(self._run.flat(channel)), 0.0 if dark is None else dark
 
     @functools.cached_property
     def _gains(self) -> dict[str, list[tuple[float, float]]]:
         return (store.read_json(self._run.gains) or {}) if self._with_gains else {}
-
-    def of(self, key: TileKey, channel: int) -> Shading:
-        """The correction of one channel of one tile; the identity where none was estimated."""
-        pairs = self._gains.get(key_name(key))
-        gain, offset = pairs[channel] if pairs else (1.0, 0.0)
-        return Shading(
-            self._image(self._run.shading(channel, "flat")),
-            self._image(self._run.shading(channel, "dark")),
-            gain,
-            offset,
-        )

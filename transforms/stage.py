@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 from warpbeam.transforms import progress
+from warpbeam.transforms.process import set_up_process
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest, key_name
-from warpbeam.transforms.process import set_up_process
 
 Unit = tuple[Key, Any]
 Work = Callable[[Any, Any], Record]

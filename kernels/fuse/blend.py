@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Num, UInt8
+from jaxtyping import Float, Num, UInt8
 from scipy import ndimage
 
 from warpbeam.kernels.fuse.warp import Warped

@@ -10,41 +10,12 @@ from jaxtyping import Float, Num, Shaped
 
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.shading.correction import Shading
 
 # A tile whose inscribed box is this long beside its outline counts as not turned.
 _UPRIGHT = 0.96
 # What OpenCV warps without a conversion.
 _CV2_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
-
-
-@dataclass(frozen=True)
-class Shading:
-    """How a tile's grey values become comparable: `(pixel - dark) / flat * gain + offset`.
-
-    `flat` (mean 1) and `dark` have the shape of the whole tile; None leaves them out.
-    """
-
-    flat: Float[np.ndarray, "..."] | None = None
-    dark: Float[np.ndarray, "..."] | None = None
-    gain: float = 1.0
-    offset: float = 0.0
-
-    @property
-    def is_identity(self) -> bool:
-        return self.flat is None and self.dark is None and (self.gain, self.offset) == (1.0, 0.0)
-
-    def correct(self, pixels: Num[np.ndarray, "..."], window: Box) -> Float[np.ndarray, "..."]:
-        """The corrected float32 pixels of `window` (in voxels of the tile)."""
-        out = pixels.astype(np.float32)
-        if self.dark is not None:
-            out -= self.dark[window.slices]
-        if self.flat is not None:
-            out /= self.flat[window.slices]
-        if self.gain != 1.0:
-            out *= np.float32(self.gain)
-        if self.offset != 0.0:
-            out += np.float32(self.offset)
-        return out
 
 
 @dataclass(frozen=True)

@@ -134,9 +134,7 @@ def warp(
     box = view.footprint & target
     if not box:
         return None
-    source, window = view.crop(
-        source_box(view.inverse, view.shape, box, reach(interpolation))
-    )
+    source, window = view.crop(source_box(view.inverse, view.shape, box, reach(interpolation)))
     if not window:
         return None
     local = affine.recentre(view.inverse, window.start, box.start)

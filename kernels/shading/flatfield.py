@@ -17,6 +17,8 @@ import numpy as np
 from jaxtyping import Float, Num
 from scipy import stats
 
+from warpbeam.kernels.shading.correction import Shading
+
 _CELLS = 64  # of a reduced tile on its longer side
 _KEEP = 2048  # reduced tiles in memory: 32 MB
 _DEGREES = ((2, 0), (8, 2), (24, 4))  # fewer tiles than this: polynomials of this degree
@@ -25,27 +27,6 @@ _SHRINK = 5.0  # a squared coefficient must be over this many times its variance
 _SHRINK_MORE = 2.5  # and this much more per degree above 2, of which there are many; simulated
 _ROUNDS = 12
 _BIWEIGHT = 4.685  # 95 % efficient for a normal distribution
-
-
-@dataclass(frozen=True)
-class Shading:
-    """`flat`: `(y, x)`, mean 1. `dark`: what a pixel reads without light, in grey levels."""
-
-    flat: Float[np.ndarray, "y x"]
-    dark: float
-
-
-def correct(
-    image: Num[np.ndarray, "*stack y x"], shading: Shading
-) -> Float[np.ndarray, "*stack y x"]:
-    """`(image - dark) / flat` as float32; any axes before y and x. NaN stays NaN.
-
-    Raises:
-        ValueError: another height or width than the flat field's.
-    """
-    if image.shape[-2:] != shading.flat.shape:
-        raise ValueError(f"image {image.shape[-2:]} and flat {shading.flat.shape} differ in size")
-    return ((image - np.float32(shading.dark)) / shading.flat).astype(np.float32)
 
 
 class ShadingSamples:
@@ -87,7 +68,7 @@ class ShadingSamples:
         self._drop()
 
     def estimate(self, *, dark: float | None = 0.0) -> Shading:
-        """The common shading; flat where no more than one tile was seen.
+        """The common shading; even where no more than one tile was seen.
 
         Args:
             dark: the dark level, if known. None estimates it too, which takes a vignette and

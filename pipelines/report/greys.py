@@ -46,7 +46,7 @@ def _text(flats: bool) -> str:
 
 
 def _flat(run: Run, channel: int, name: str) -> Picture | None:
-    image = load_image(run.folder.shading(channel, "flat"))
+    image = load_image(run.folder.flat(channel))
     if image is None:
         return None
     plane = image if image.ndim == 2 else image[len(image) // 2]

@@ -388,7 +388,7 @@ def test_shading_is_shown(good, tmp_path):
     shutil.copytree(good, tmp_path / "out")
     done = reading.read_run(tmp_path / "out")
     flat = np.linspace(0.8, 1.2, TILE, dtype=np.float32) * np.ones((TILE, 1), np.float32)
-    save_image(done.folder.shading(0, "flat"), flat)
+    save_image(done.folder.flat(0), flat)
     gains = {p.source.key: [(1.0 + 0.05 * i, 0.0)] for i, p in enumerate(done.placed)}
     save_gains(done.folder, gains)
     part = greys.part(done)

@@ -57,9 +57,13 @@ class RunFolder:
         """What was measured, a row per key."""
         return store.join(self.uri, f"{name}.parquet")
 
-    def shading(self, channel: int, kind: str) -> str:
-        """The `flat` or `dark` image of a channel, as an .npy file."""
-        return store.join(self.uri, "shading", f"{kind}_c{channel}.npy")
+    def flat(self, channel: int) -> str:
+        """The flat field of a channel, as an .npy file."""
+        return store.join(self.uri, "shading", f"flat_c{channel}.npy")
+
+    def dark(self, channel: int) -> str:
+        """The dark level of a channel."""
+        return store.join(self.uri, "shading", f"dark_c{channel}.json")
 
     @property
     def gains(self) -> str:

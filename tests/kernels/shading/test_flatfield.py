@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from warpbeam.kernels.shading.flatfield import Shading, ShadingSamples, correct
+from warpbeam.kernels.shading.flatfield import ShadingSamples
 
 SHAPE = (256, 256)
 
@@ -131,22 +131,9 @@ def test_order_grouping_and_repeats_change_not_a_bit(seed, keep):
     assert np.array_equal(first.estimate().flat, whole.estimate().flat)
 
 
-def test_correct_undoes_the_shading():
-    flat = vignette((30, 40), 0.3).astype(np.float32)
-    image = np.random.default_rng(6).uniform(10, 200, (5, 30, 40))
-    image[0, 3, 4] = np.nan
-    seen = image * flat + 7
-    corrected = correct(seen, Shading(flat, 7.0))
-    assert corrected.dtype == np.float32
-    assert np.allclose(corrected, image, rtol=1e-4, equal_nan=True)
-    assert correct(np.full((30, 40), 9, np.uint8), Shading(flat, 7.0)).min() > 0
-
-
 def test_sizes_that_do_not_fit_are_refused():
     samples = ShadingSamples((8, 8))
     with pytest.raises(ValueError, match=r"\(8, 9\)"):
         samples.update(np.ones((8, 9)), "a")
     with pytest.raises(ValueError, match=r"\(9, 8\)"):
         samples.merge(ShadingSamples((9, 8)))
-    with pytest.raises(ValueError, match="differ in size"):
-        correct(np.ones((8, 9)), samples.estimate())
