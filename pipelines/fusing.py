@@ -158,25 +158,27 @@ def numbers(graph: JobGraph, run: RunFolder, seconds: float) -> dict[str, Any]:
         return {}
     records = [record for _, record in graph.ledger("fuse").records()]
     voxels = sum(r["voxels"] for r in records)
-    windows = _windows(records)
-    if windows and run.format.startswith("zarr"):
-        ngff.set_window(run.volume, windows)
+    shape = load_canvas(run).shape
+    if run.format.startswith("zarr"):
+        ngff.set_window(run.volume, [_window(records, channel) for channel in range(shape[1])])
     covered = sum(r["covered"] for r in records)
     return {
         "output": run.volume,
-        "shape_tczyx": load_canvas(run).shape,
+        "shape_tczyx": shape,
         "covered_fraction": covered / max(voxels, 1),
         "megavoxels": voxels / 1e6,
         "megavoxels_per_second": voxels / 1e6 / seconds,
     }
 
 
-def _windows(records: Sequence[Record]) -> list[tuple[float, float]]:
-    """Per channel the darkest and brightest value worth showing: 0.5 % and 99.5 %."""
-    found = []
-    for channel in range(max((len(r["quantiles"]) for r in records), default=0)):
-        levels = [r["quantiles"][channel] for r in records if r["quantiles"][channel]]
-        if levels:
-            low, high = np.quantile(np.concatenate(levels), [0.005, 0.995])
-            found.append((float(low), float(max(high, low + 1))))
-    return found
+def _window(records: Sequence[Record], channel: int) -> tuple[float, float]:
+    """The darkest and brightest value of a channel worth showing: 0.5 % and 99.5 %."""
+    levels = [
+        level
+        for record in records
+        for own, quantiles in enumerate(record["quantiles"], start=record["channel"])
+        for level in quantiles
+        if own == channel
+    ]
+    low, high = np.quantile(levels or [0.0, 1.0], [0.005, 0.995])
+    return float(low), float(max(high, low + 1))

@@ -136,6 +136,7 @@ class FuseShard:
             "bytes_written": written,
             "voxels": box.size,
             "covered": int(np.count_nonzero(count)),
+            "channel": box.start[1],
             "quantiles": _brightness(values, count),
         }
 

@@ -16,7 +16,10 @@ from warpbeam.transforms.storage.volume import stored_spec
 Gains = dict[str, list[tuple[float, float]]]
 
 _MOST_CHANNELS = 4
+_MOST_MAPS = 4
 _FLAT_PX = 400
+# Vignettes seldom darken a corner to less than half of the centre.
+_WIDEST = 3.0
 
 
 def part(run: Run) -> Part | None:
@@ -29,8 +32,8 @@ def part(run: Run) -> Part | None:
     gains: Gains = store.read_json(run.folder.gains) or {}
     maps = []
     if gains and run.placed:
-        key = run.worst_first()[0]
-        maps = [_gain_map(run, key, gains, c, name) for c, name in enumerate(names)]
+        shown = sorted(run.worst_first()[: max(1, _MOST_MAPS // len(names))])
+        maps = [_gain_map(run, k, gains, c, name) for k in shown for c, name in enumerate(names)]
     if not flats and not maps:
         return None
     groups = [Group(flats, "Flat field")] if flats else []
@@ -49,17 +52,23 @@ def _flat(run: Run, channel: int, name: str) -> Picture | None:
     image = load_image(run.folder.flat(channel))
     if image is None:
         return None
-    plane = image if image.ndim == 2 else image[len(image) // 2]
-    height, width = plane.shape
+    height, width = image.shape
     made, (axes,) = charts.figure(4.8, 3.8 * min(max(height / width, 0.3), 1.6) + 0.5)
     shown = axes.imshow(
-        pictures.shrink(plane, _FLAT_PX), cmap="cividis",
+        pictures.shrink(image, _FLAT_PX), cmap="cividis",
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
     )  # fmt: skip
     bar = made.colorbar(shown, ax=axes, shrink=0.7)
     bar.ax.tick_params(labelsize=8)
-    charts.label(axes, x="x, px", y="y, px", title=name)
-    caption = f"{name}: between {plane.min():.3f} and {plane.max():.3f}."
+    charts.label(axes, x="x, px", y="y, px", title=f"channel {name}")
+    dark = store.read_json(run.folder.dark(channel))
+    taken = f", after {dark:.4g} was subtracted" if dark else ""
+    caption = f"Channel {name}: between {image.min():.3f} and {image.max():.3f}{taken}."
+    if image.max() > _WIDEST * image.min():
+        caption += (
+            " That is more than the optics explain: few tiles of uneven content look like this; "
+            "compare with shading.flatfield=off."
+        )
     return Picture(charts.png(made), caption)
 
 
@@ -88,5 +97,5 @@ def _gain_map(run: Run, key: MontageKey, gains: Gains, channel: int, name: str) 
     bar = made.colorbar(shown, ax=axes, shrink=0.7)
     ticks = np.linspace(-spread, spread, 5).tolist()
     bar.set_ticks(ticks, labels=[f"{2**v:.3f}" for v in ticks], fontsize=8)
-    charts.label(axes, x="x, px", y="y, px", title=f"{name}, {run.montage_name(key)}")
+    charts.label(axes, x="x, px", y="y, px", title=f"channel {name}, {run.montage_name(key)}")
     return Picture(charts.png(made))

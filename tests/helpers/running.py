@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from warpbeam.pipelines.config import FuseConfig, StitchConfig
-from warpbeam.pipelines.job import Outcome
+from warpbeam.pipelines.job import Job, Outcome
 from warpbeam.transforms.storage import volume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,19 +24,31 @@ SMALL = {"chunk_2d": (32, 32), "shard_2d": (64, 64), "chunk_3d": (8, 32, 32), "s
 
 
 def fuse(tiles: Path, output: Path, flags: Sequence[str] = (), **settings: Any) -> Outcome:
-    """`fuse` with small shards and two workers, unless `settings` say otherwise."""
+    """`fuse` with small shards and two workers, unless `settings` say otherwise.
+
+    The exit status must be `expect`, 0 by default, so that no test compares two failures.
+    """
     from warpbeam.pipelines import fuse
 
-    execution = {k: settings.pop(k) for k in ("stages", "overwrite") if k in settings}
-    return fuse.run(FuseConfig(**_values(tiles, output, settings)), flags, **execution)
+    return _run(fuse.run, FuseConfig, tiles, output, flags, settings)
 
 
 def stitch(tiles: Path, output: Path, flags: Sequence[str] = (), **settings: Any) -> Outcome:
     """The same for `stitch`."""
     from warpbeam.pipelines import stitch
 
+    return _run(stitch.run, StitchConfig, tiles, output, flags, settings)
+
+
+def _run(
+    run: Any, model: Any, tiles: Path, output: Path, flags: Sequence[str], settings: dict[str, Any]
+) -> Outcome:
     execution = {k: settings.pop(k) for k in ("stages", "overwrite") if k in settings}
-    return stitch.run(StitchConfig(**_values(tiles, output, settings)), flags, **execution)
+    expect = settings.pop("expect", 0)
+    with mock.patch.object(Job, "_report", return_value=None):  # drawn in tests of its own
+        outcome: Outcome = run(model(**_values(tiles, output, settings)), flags, **execution)
+    assert outcome.exit_code == expect, outcome.failures
+    return outcome
 
 
 def _values(tiles: Path, output: Path, settings: dict[str, Any]) -> dict[str, Any]:

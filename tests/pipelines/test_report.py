@@ -15,12 +15,13 @@ import tifffile
 from scipy import ndimage
 
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.shading.correction import Shading
 from warpbeam.pipelines import fuse, report, stitch
 from warpbeam.pipelines.config import FuseConfig, StitchConfig
 from warpbeam.pipelines.report import charts, fused, greys, layout, pictures, reading, seams
 from warpbeam.pipelines.report.verdict import judge
 from warpbeam.transforms.keys import MontageKey, TileKey
-from warpbeam.transforms.shading import save_gains, save_image
+from warpbeam.transforms.shading import save_flat, save_gains
 from warpbeam.transforms.storage import store, volume
 from warpbeam.transforms.storage.errors import InputError
 
@@ -388,12 +389,15 @@ def test_shading_is_shown(good, tmp_path):
     shutil.copytree(good, tmp_path / "out")
     done = reading.read_run(tmp_path / "out")
     flat = np.linspace(0.8, 1.2, TILE, dtype=np.float32) * np.ones((TILE, 1), np.float32)
-    save_image(done.folder.flat(0), flat)
+    save_flat(done.folder, 0, Shading(flat, 3.5))
     gains = {p.source.key: [(1.0 + 0.05 * i, 0.0)] for i, p in enumerate(done.placed)}
     save_gains(done.folder, gains)
     part = greys.part(done)
     assert [len(group.pictures) for group in part.groups] == [1, 1]
-    assert "between 0.800 and 1.200" in part.groups[0].pictures[0].caption
+    caption = part.groups[0].pictures[0].caption
+    assert caption.endswith("between 0.800 and 1.200, after 3.5 was subtracted.")
+    save_flat(done.folder, 0, Shading(flat**5))
+    assert "more than the optics explain" in greys.part(done).groups[0].pictures[0].caption
     assert part.groups[1].text == "Between 1.000 and 1.250 over all tiles and channels."
     page = rewritten(tmp_path / "out")
     assert "greys" in page.sections

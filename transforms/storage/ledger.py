@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ Key = tuple[Any, ...]
 Record = dict[str, Any]
 
 FOLDER = ".ledger"
+# Letters of any script stay as they are: a file name has at most 255 bytes.
+_UNSAFE = re.compile(r"[^\w\[\],.-]")
 
 
 def digest(value: Any) -> str:
@@ -99,7 +102,8 @@ class Ledger:
 
 def key_name(key: Key) -> str:
     """A key as an object name: readable, without slashes, and reversible."""
-    return quote(json.dumps(key, separators=(",", ":"), ensure_ascii=False), safe="[],")
+    text = json.dumps(key, separators=(",", ":"), ensure_ascii=False)
+    return _UNSAFE.sub(lambda found: quote(found[0], safe=""), text)
 
 
 def key_of(name: str) -> Key:

@@ -10,9 +10,10 @@ from phantoms import Waves, shifted
 
 from warpbeam.kernels.fuse.blend import BLENDINGS
 from warpbeam.kernels.fuse.render import needed, render
-from warpbeam.kernels.fuse.view import Shading, TileView, source_box
+from warpbeam.kernels.fuse.view import TileView, source_box
 from warpbeam.kernels.fuse.warp import reach
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.shading.correction import Shading
 
 AVERAGING = ("mean", "linear", "cosine")
 FLOAT, UINT16 = np.dtype(np.float32), np.dtype(np.uint16)
@@ -178,7 +179,7 @@ def test_shading_is_removed_before_blending():
     truth = np.full((30, 30), 200, np.float32)
     flat = np.linspace(0.5, 1.5, 30, dtype=np.float32)[None].repeat(30, 0)
     raw = truth / 2 * flat + 7
-    shading = Shading(flat=flat, dark=np.full((30, 30), 7, np.float32), gain=2.0, offset=1.0)
+    shading = Shading(flat=flat, dark=7.0, gain=2.0, offset=1.0)
     fused = render(
         Box.of_shape((30, 30)), [view_of(raw.astype(np.float32), shifted(0, 0), shading=shading)],
         mode="linear", interpolation="linear", dtype=FLOAT,
@@ -249,7 +250,7 @@ def test_a_part_is_a_part_of_the_whole_2d(mode, interpolation):
     law()
 
 
-@settings(max_examples=3, deadline=None, derandomize=True)
+@settings(max_examples=2, deadline=None, derandomize=True)
 @given(scenes(2))
 def test_a_part_is_a_part_of_the_whole_multiband(scene):
     assert_cut_out(scene, "multiband", "linear", UINT16)
@@ -257,7 +258,7 @@ def test_a_part_is_a_part_of_the_whole_multiband(scene):
 
 @pytest.mark.parametrize("mode", BLENDINGS)
 def test_a_part_is_a_part_of_the_whole_3d(mode):
-    @settings(max_examples=3 if mode == "multiband" else 8, deadline=None, derandomize=True)
+    @settings(max_examples=2 if mode == "multiband" else 8, deadline=None, derandomize=True)
     @given(scenes(3), st.sampled_from(["nearest", "linear", "cubic"]))
     def law(scene, interpolation):
         assert_cut_out(scene, mode, interpolation, UINT16)

@@ -5,7 +5,7 @@ import pytest
 from phantoms import Waves, shifted
 from scipy import ndimage
 
-from warpbeam.kernels.fuse.view import Shading, TileView, source_box
+from warpbeam.kernels.fuse.view import TileView, source_box
 from warpbeam.kernels.fuse.warp import warp
 from warpbeam.kernels.geometry.box import Box
 
@@ -137,15 +137,3 @@ def test_unknown_interpolations(ndim, name):
     view = view_of(np.ones((8,) * ndim, np.uint8), shifted(*[0.0] * ndim))
     with pytest.raises(ValueError, match=f"{name}.*{ndim}-D"):
         warp(view, Box.of_shape((8,) * ndim), name)
-
-
-def test_shading_formula():
-    pixels = np.arange(12, dtype=np.uint16).reshape(3, 4) * 10
-    dark = np.full((6, 8), 5, np.float32)
-    flat = np.linspace(0.5, 1.5, 48, dtype=np.float32).reshape(6, 8)
-    window = Box((2, 3), (5, 7))
-    shading = Shading(flat=flat, dark=dark, gain=1.5, offset=-2.0)
-    expected = (pixels - 5.0) / flat[2:5, 3:7] * 1.5 - 2
-    np.testing.assert_allclose(shading.correct(pixels, window), expected, rtol=1e-6)
-    assert Shading().is_identity
-    assert not shading.is_identity
