@@ -81,7 +81,7 @@ class ShadingConfig(Section):
 
     flatfield: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="estimate and remove the shading that all tiles share; auto: from 8 tiles on",
+        description="estimate and remove the shading that all tiles share; auto: from 16 tiles on",
     )
     dark: bool = Field(False, description="estimate an additive background too")
     gain: Literal["off", "gain", "gain-offset"] = Field(

@@ -20,7 +20,7 @@ import numpy as np
 
 from warpbeam.kernels.geometry import affine
 from warpbeam.pipelines import console
-from warpbeam.pipelines.config import ShadingConfig, StitchConfig
+from warpbeam.pipelines.config import StitchConfig
 from warpbeam.pipelines.job import versions
 from warpbeam.pipelines.report.reading import Run, read_run
 from warpbeam.pipelines.report.seams import SeamPainter
@@ -32,9 +32,6 @@ from warpbeam.transforms.storage.run_folder import RunFolder
 TILES = Path(__file__).parent / "demo_tiles"
 # Where two solutions are compared: this many points along each side of a tile.
 _POINTS = 5
-
-# Eight tiles of sparse, bright cells tell their content from the microscope's shading badly.
-_SHADING = ShadingConfig(flatfield="off")
 
 Points = np.ndarray[Any, Any]
 
@@ -48,7 +45,7 @@ def run(output: str) -> int:
     Raises:
         InputError: the folder holds something else.
     """
-    job = StitchJob(StitchConfig(tiles=str(TILES / "tiles.csv"), output=output, shading=_SHADING))
+    job = StitchJob(StitchConfig(tiles=str(TILES / "tiles.csv"), output=output))
     if _is_done(job):
         sys.stdout.write(f"{output} already holds this demo, complete; nothing was done again\n")
     else:

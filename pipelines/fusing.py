@@ -29,7 +29,7 @@ from warpbeam.transforms.storage.volume_spec import VolumeSpec
 from warpbeam.transforms.tiles import PlacedTile, TileSource, load_sources, sources_of
 
 # With fewer tiles the field is hardly told from their content.
-AUTO_FLATFIELD_TILES = 8
+AUTO_FLATFIELD_TILES = 16
 
 
 def add_convert(graph: JobGraph, run: RunFolder, tiles: TileList) -> None:
@@ -53,8 +53,8 @@ def add_flatfield(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: Til
         return
     channels, converted = len(tiles.channels), graph.ledger("convert")
     listing = functools.partial(list_channels, run, converted, channels)
-    work = EstimateFlatField(run, converted, dark=config.shading.dark)
-    graph.map("flatfield", {"dark": config.shading.dark}, listing, work)
+    settings = {"dark": config.shading.dark, "plausible_only": wanted == "auto"}
+    graph.map("flatfield", settings, listing, EstimateFlatField(run, converted, **settings))
 
 
 def add_gain(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileList) -> None:

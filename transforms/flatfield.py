@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.shading.correction import Shading
 from warpbeam.kernels.shading.flatfield import ShadingSamples
 from warpbeam.transforms.convert import usable
 from warpbeam.transforms.shading import save_flat
@@ -19,6 +20,8 @@ from warpbeam.transforms.tiles import TileReader, TileSource
 
 # More tiles hardly improve a smooth field, and one worker reads them all.
 _MOST_TILES = 512
+# No objective darkens the corners by more: a wider field is the tiles' content.
+_MOST_SPREAD = 2.5
 # Planes of a three-dimensional tile that stand for all.
 _MOST_PLANES = 5
 
@@ -45,8 +48,11 @@ def _shuffled(source: TileSource) -> bytes:
 class EstimateFlatField:
     """Work of the stage `flatfield`: one channel, tile after tile in constant memory."""
 
-    def __init__(self, run: RunFolder, converted: Ledger, *, dark: bool) -> None:
+    def __init__(
+        self, run: RunFolder, converted: Ledger, *, dark: bool, plausible_only: bool
+    ) -> None:
         self._run, self._converted, self._dark = run, converted, dark
+        self._plausible_only = plausible_only
 
     def setup(self) -> None:
         self._tiles = TileReader(self._run)
@@ -59,10 +65,17 @@ class EstimateFlatField:
         for source in sources:
             samples.update(self._plane(source, channel), repr(source.key))
         shading = samples.estimate(dark=None if self._dark else 0.0)
-        save_flat(self._run, channel, shading)
         flat = shading.flat
         spread = 1.0 if flat is None else float(flat.max() / flat.min())
-        return {"tiles": len(sources), "brightest_to_darkest": spread, "dark": shading.dark}
+        if self._plausible_only and spread > _MOST_SPREAD:
+            shading = Shading()
+        save_flat(self._run, channel, shading)
+        return {
+            "tiles": len(sources),
+            "brightest_to_darkest": spread,
+            "dark": shading.dark,
+            "used": shading.flat is not None,
+        }
 
     def _plane(self, source: TileSource, channel: int) -> np.ndarray[Any, Any]:
         """The tile, or the mean of some of its planes; NaN where it is masked."""

@@ -32,8 +32,10 @@ def load_image(uri: str) -> Image | None:
 
 
 def save_flat(run: RunFolder, channel: int, shading: Shading) -> None:
-    """Stores the flat field and the dark level of a channel."""
-    if shading.flat is not None:
+    """Stores the flat field, if there is one, and the dark level of a channel."""
+    if shading.flat is None:
+        store.delete_prefix(store.join(run.uri, "shading") + "/", f"flat_c{channel}.npy")
+    else:
         save_image(run.flat(channel), shading.flat)
     store.write_json(run.dark(channel), shading.dark)
 

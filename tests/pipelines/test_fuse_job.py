@@ -156,13 +156,13 @@ def test_channels_times_and_sections_land_where_they_belong(tmp_path):
     assert image.shape == outcome.numbers["shape_tczyx"] == (2, 2, 2, 48, 88)
     attributes = json.loads((tmp_path / "run" / VOLUME / "zarr.json").read_text())["attributes"]
     shown = attributes["ome"]["omero"]["channels"]
-    assert [c["label"] for c in shown] == ["actin", "DAPI"]
-    for c, channel in enumerate(("actin", "DAPI")):
+    assert [c["label"] for c in shown] == ["DAPI", "actin"]
+    for c, channel in enumerate(("DAPI", "actin")):
         greys = [grey for key, grey in value.items() if key[1] == channel]
         window = shown[c]["window"]
         assert (window["start"], window["end"]) == pytest.approx((min(greys), max(greys)), abs=1)
     for (time, channel, section, tile), grey in value.items():
-        t, c, z = (0, 3).index(time), ("actin", "DAPI").index(channel), (2, 5).index(section)
+        t, c, z = (0, 3).index(time), ("DAPI", "actin").index(channel), (2, 5).index(section)
         columns = slice(0, 40) if tile == "a" else slice(48, 88)
         assert (image[t, c, z, :, columns] == grey).all()
 

@@ -1,0 +1,64 @@
+"""Everything that the README's tables say, measured again; one JSON object per line.
+
+python tests/benchmarks/run_all.py            # ten to twenty minutes on two cores
+python tests/benchmarks/run_all.py --small    # the same scripts on small mosaics, a minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+FULL = [
+    *(f"stitch_positions.py --case {case} --canvas em" for case in ("easy", "real", "hard")),
+    "stitch_positions.py --case sparse --canvas sparse",
+    "solve_speed.py --tiles 100000",
+    "solve_speed.py --tiles 500000",
+    "fusion_speed.py --grid 10",
+    "fusion_speed.py --grid 20 --job",
+    "fusion_scaling.py --grids 5 10 20",
+    "seam_steps.py",
+    "demo_agreement.py",
+    "start_up.py",
+]
+SMALL = [
+    "stitch_positions.py --case real --grid 3 --tile 256",
+    "solve_speed.py --tiles 2500",
+    "fusion_speed.py --grid 2 --tile 512 --job",
+    "fusion_scaling.py --grids 2 3 --tile 512",
+    "seam_steps.py --grid 3",
+    "demo_agreement.py",
+    "start_up.py",
+]
+
+
+def run(line: str) -> dict[str, object]:
+    """The figures of one script; its error where it has one."""
+    script, *options = line.split()
+    done = subprocess.run(
+        [sys.executable, str(HERE / script), *options, "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        return {"benchmark": line, "error": done.stderr.strip().splitlines()[-1:]}
+    return {"benchmark": line, **json.loads(done.stdout.strip().splitlines()[-1])}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--small", action="store_true")
+    failed = 0
+    for line in SMALL if parser.parse_args().small else FULL:
+        found = run(line)
+        failed += "error" in found
+        print(json.dumps(found), flush=True)
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
