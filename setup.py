@@ -17,7 +17,7 @@ setup(
     python_requires=">=3.11",
     package_dir={NAME: "."},
     packages=[f"{NAME}.{layer}" for layer in LAYERS],
-    package_data={"": ["py.typed", "*.j2", "*.html", "demo_tiles/*"]},
+    package_data={"": ["py.typed", "*.j2", "templates/*", "demo_tiles/*"]},
     install_requires=[
         "apache-beam",
         "gcsfs",
