@@ -117,7 +117,7 @@ class VolumeConfig(Section):
     @model_validator(mode="after")
     def _whole_chunks(self) -> VolumeConfig:
         for chunk, shard in ((self.chunk_2d, self.shard_2d), (self.chunk_3d, self.shard_3d)):
-            if min(chunk) < 1 or any(s % c for s, c in zip(shard, chunk, strict=True)):
+            if any(s < 1 or c < 1 or s % c for s, c in zip(shard, chunk, strict=True)):
                 raise ValueError(f"a shard {shard} must hold whole chunks {chunk}")
         return self
 
@@ -262,7 +262,7 @@ def _unknown(name: str, model: type[JobConfig]) -> InputError:
     leaves = {k.rsplit(".", 1)[-1]: k for k in known}
     near = difflib.get_close_matches(name, known, 1, 0.5)
     near = near or [
-        leaves[n] for n in difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, 1, 0.5)
+        leaves[n] for n in difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, 1, 0.6)
     ]
     return InputError(
         "a setting is not known",

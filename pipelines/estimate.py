@@ -14,6 +14,7 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.montage.pair import strip_boxes
 from warpbeam.pipelines.config import JobConfig
 from warpbeam.pipelines.plan import StagePlan
+from warpbeam.transforms.flatfield import MOST_TILES as FLATFIELD_TILES
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage.tiles import TileList
 from warpbeam.transforms.storage.volume_spec import VolumeSpec
@@ -72,6 +73,24 @@ def links(
         ),
         StagePlan("solve", 1, 0, 0, 4000 * (len(tiles) + count), (len(tiles) + count) / 2e4),
     )  # fmt: skip
+
+
+def greys(tiles: TileList, config: JobConfig, *, flatfield: bool) -> list[StagePlan]:
+    """Estimating the flat field and the gains, where they are wanted."""
+    total, largest = tile_bytes(tiles), max(math.prod(t.shape) for t in tiles.tiles)
+    channels, found = len(tiles.channels), []
+    if flatfield:
+        read = round(total * min(1.0, FLATFIELD_TILES / len(tiles)))
+        memory = 8 * largest + 40_000_000
+        found.append(StagePlan("flatfield", channels, read, 0, memory, read / _CONVERT_BYTES_PER_S))
+    if config.shading.gain != "off":
+        # Overlaps are some tenth of a tile on each side, and each is read for two tiles.
+        read = round(0.4 * total)
+        found.append(
+            StagePlan("levels", len(tiles), read, 0, 8 * largest, read / _CONVERT_BYTES_PER_S)
+        )
+        found.append(StagePlan("gain", 1, 0, 0, 4000 * len(tiles), 4e-5 * len(tiles)))
+    return found
 
 
 def fuse(tiles: TileList, spec: VolumeSpec, config: JobConfig) -> StagePlan:

@@ -46,14 +46,20 @@ def _unconverted(run: RunFolder) -> Iterator[Unit]:
             yield source.key, [source.row, source.images, source.version]
 
 
+def wants_flatfield(config: JobConfig, tiles: TileList) -> bool:
+    """Whether a flat field is estimated: as told, or if there are tiles enough."""
+    wanted = config.shading.flatfield
+    return wanted == "on" or (wanted == "auto" and len(tiles) >= AUTO_FLATFIELD_TILES)
+
+
 def add_flatfield(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileList) -> None:
     """Estimates the shading that all tiles share, where that is wanted."""
-    wanted = config.shading.flatfield
-    if wanted == "off" or (wanted == "auto" and len(tiles) < AUTO_FLATFIELD_TILES):
+    if not wants_flatfield(config, tiles):
         return
     channels, converted = len(tiles.channels), graph.ledger("convert")
     listing = functools.partial(list_channels, run, converted, channels)
-    settings = {"dark": config.shading.dark, "plausible_only": wanted == "auto"}
+    automatic = config.shading.flatfield == "auto"
+    settings = {"dark": config.shading.dark, "plausible_only": automatic}
     graph.map("flatfield", settings, listing, EstimateFlatField(run, converted, **settings))
 
 
@@ -140,6 +146,7 @@ def plan(run: RunFolder, config: JobConfig, tiles: TileList, sources: Sequence[T
     spec = nominal_spec(tiles, output_settings(config, tiles), run)
     stages = (
         estimate.convert(tiles, needed=not all(s.direct for s in sources)),
+        *estimate.greys(tiles, config, flatfield=wants_flatfield(config, tiles)),
         estimate.fuse(tiles, spec, config),
         estimate.pyramid(spec, estimate.itemsize(tiles)),
     )

@@ -13,7 +13,9 @@ FORBIDDEN = {
     "transforms": {"pydantic", "argparse"},
     "pipelines": set(),
 }
-FILES = sorted(p for top in ("kernels", "transforms", "pipelines") for p in (ROOT / top).rglob("*.py"))
+FILES = sorted(
+    p for top in ("kernels", "transforms", "pipelines") for p in (ROOT / top).rglob("*.py")
+)
 
 
 def layer_of(module):

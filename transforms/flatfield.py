@@ -19,7 +19,7 @@ from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import TileReader, TileSource
 
 # More tiles hardly improve a smooth field, and one worker reads them all.
-_MOST_TILES = 512
+MOST_TILES = 512
 # No objective darkens the corners by more: a wider field is the tiles' content.
 _MOST_SPREAD = 2.5
 # Planes of a three-dimensional tile that stand for all.
@@ -38,7 +38,7 @@ def _sample(run: RunFolder, converted: Ledger) -> list[TileSource]:
         usable(run, converted), key=lambda s: hashlib.blake2b(repr(s.key).encode()).digest()
     )
     shape = found[0].shape[-2:] if found else None
-    return [source for source in found if source.shape[-2:] == shape][:_MOST_TILES]
+    return [source for source in found if source.shape[-2:] == shape][:MOST_TILES]
 
 
 def _shuffled(source: TileSource) -> bytes:

@@ -23,6 +23,8 @@ from warpbeam.transforms.tiles import TileReader, TileSource
 
 # Null measurements in one unit: about a second of work.
 _NULLS_PER_UNIT = 16
+# By what share of its longest axis a strip is rolled so that it matches nothing.
+_ROLL = 0.5
 # On all axes but one, neighbours share at least this part of the smaller tile: tiles that
 # meet at a corner only add little, and their strips are mostly chance.
 _FACE = 0.25
@@ -129,8 +131,11 @@ def _ref(source: TileSource, box: Box) -> StripRef:
 
 
 def _null(links: list[Any], pair: NullPair) -> tuple[StripRef, StripRef, Any, float]:
-    fixed, _, offset = links[pair.fixed_link]
-    return fixed, links[pair.moving_link][1], offset, pair.roll
+    fixed, beside, offset = links[pair.fixed_link]
+    moving = links[pair.moving_link][1]
+    # Any strip of the tile that does lie there can match: it is rolled, like the link's own.
+    same = moving.source.key == beside.source.key
+    return fixed, moving, offset, pair.roll or (_ROLL if same else 0.0)
 
 
 class _Strips:

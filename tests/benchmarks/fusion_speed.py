@@ -163,7 +163,7 @@ def kernel(folder: Path, threads: int) -> dict[str, Any]:
         for image, matrix, tile, reached in zip(images, matrices, tiles, boxes, strict=True):
             if not reached.meets(around):
                 continue
-            window = source_box(np.linalg.inv(matrix), tile.shape, around, reach("linear", 2))
+            window = source_box(np.linalg.inv(matrix), tile.shape, around, reach("linear"))
             if window:
                 views.append(TileView(image[window.slices], window, tile.shape, matrix))
         values = render(

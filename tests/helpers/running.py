@@ -20,7 +20,12 @@ from warpbeam.transforms.storage import volume
 
 ROOT = Path(__file__).resolve().parents[2]
 # Small chunks and shards, so that a small mosaic has many shards, and several levels.
-SMALL = {"chunk_2d": (32, 32), "shard_2d": (64, 64), "chunk_3d": (8, 32, 32), "shard_3d": (16, 64, 64)}
+SMALL = {
+    "chunk_2d": (32, 32),
+    "shard_2d": (64, 64),
+    "chunk_3d": (8, 32, 32),
+    "shard_3d": (16, 64, 64),
+}
 
 
 def fuse(tiles: Path, output: Path, flags: Sequence[str] = (), **settings: Any) -> Outcome:

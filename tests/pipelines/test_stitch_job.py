@@ -6,11 +6,29 @@ import numpy as np
 import pytest
 from phantoms import Waves, damage, shifted, to_uint16, write_list, write_tiff
 from running import markers, object_hashes, pixels, stitch
+from scipy import ndimage
 
 from warpbeam.transforms.storage import tables
 
 OFF = {"shading": {"flatfield": "off", "gain": "off"}}
 LARGE = {"volume": {"shard_2d": (256, 256), "chunk_2d": (128, 128), "pyramid": False}, **OFF}
+
+
+class Grains:
+    """Blurred white noise between its voxels: a few waves would repeat within a volume."""
+
+    mean = 1000.0
+
+    def __init__(self, seed, shape, margin=5):
+        noise = np.random.default_rng(seed).standard_normal(shape)
+        smooth = ndimage.gaussian_filter(noise, 1.6)
+        self._spline = ndimage.spline_filter(200 * smooth / smooth.std(), 5)
+        self._margin = margin
+
+    def image(self, shape, matrix):
+        grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")).astype(float)
+        at = grid + (matrix[:-1, -1] + self._margin).reshape(-1, *[1] * len(shape))
+        return self.mean + ndimage.map_coordinates(self._spline, at, order=5, prefilter=False)
 
 
 def cut(folder, truth, nominal, positions, shape, *, blank=lambda *p: False, noise=10.0, **how):
@@ -24,7 +42,7 @@ def cut(folder, truth, nominal, positions, shape, *, blank=lambda *p: False, noi
                              indexing="ij")  # fmt: skip
         image = np.where(blank(*points), truth.mean, image) + rng.normal(0, noise, shape)
         write_tiff(folder / f"t{k}.tif", to_uint16(image), **how)
-        rows.append({"file": f"t{k}.tif", **dict(zip("zyx"[-len(at):], at, strict=True))})
+        rows.append({"file": f"t{k}.tif", **dict(zip("zyx"[-len(at) :], at, strict=True))})
     return write_list(folder / "tiles.csv", rows)
 
 
@@ -82,14 +100,14 @@ def test_the_island_is_listed_and_stays(mosaic):
     found, islands = solved(run)
     assert islands == [False] * 8 + [True]
     assert outcome.numbers["islands"] == outcome.numbers["island_tiles"] == 1
-    others = (found[:8] - np.array([(160 * r, 160 * c) for r in range(3) for c in range(3)])[:8])
+    others = found[:8] - np.array([(160 * r, 160 * c) for r in range(3) for c in range(3)])[:8]
     assert np.abs(found[8] - (320, 320) - np.median(others, axis=0)).max() < 8
 
 
 def test_the_fused_volume_shows_the_truth(mosaic):
     _, run, positions, _ = mosaic
     origin = np.array(json.loads((run / ".ledger" / "canvas.json").read_text())["origin"])
-    found, islands = solved(run)
+    found, _ = solved(run)
     offset = np.median((found - positions)[:8], axis=0)
     image = pixels(run)[0, 0, 0]
     truth = Waves.random(5, wavelengths=(5, 60), count=60).image(
@@ -131,7 +149,7 @@ def test_a_corrupt_tile_does_not_take_its_neighbours_along(tmp_path, strips):
     outcome = stitch(tiles, tmp_path / "run", expect=1, **LARGE)
     assert all(str(bad) in failure.cause for failure in outcome.failures)
     found, islands = solved(tmp_path / "run")
-    assert islands == [False, True, False, False, False, False]
+    assert not any(islands[:1] + islands[2:])  # what is sound of the tile may be linked too
     assert errors(found, positions, islands) < 0.1
     linked = markers(tmp_path / "run", "link")
     bad.write_bytes(intact)
@@ -144,7 +162,7 @@ def test_a_corrupt_tile_does_not_take_its_neighbours_along(tmp_path, strips):
 
 
 def test_volumes_are_stitched_in_3d(tmp_path):
-    truth = Waves.random(7, 3, wavelengths=(5, 40), count=60)
+    truth = Grains(7, (36, 190, 190))
     nominal = [(0, 0, 0), (0, 0, 72), (0, 72, 0), (0, 72, 72)]
     jitter = np.random.default_rng(3).uniform(-1, 1, (4, 3)) * (1.5, 4, 4)
     positions = np.array(nominal) + jitter

@@ -52,7 +52,9 @@ def test_grouping_by_key_goes_through_the_coder():
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         keyed = (
             pipeline
-            | beam.Create([(TileKey(0, 1, "é"), 1), (TileKey(0, 1, "é"), 2), (TileKey(0, 2, ""), 3)])
+            | beam.Create(
+                [(TileKey(0, 1, "é"), 1), (TileKey(0, 1, "é"), 2), (TileKey(0, 2, ""), 3)]
+            )
             | beam.Map(lambda kv: kv).with_output_types(tuple[TileKey, int])
         )
         grouped = keyed | beam.GroupByKey() | beam.MapTuple(lambda k, v: (k, sorted(v)))

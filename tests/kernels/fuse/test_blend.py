@@ -130,9 +130,7 @@ def test_multiband_is_sharp_inside_and_smooth_across():
         view_of(right.astype(np.float32), shifted(0, 50)),
     ]
     box = Box.of_shape((120, 150))
-    fused = render(
-        box, views, mode="multiband", interpolation="linear", dtype=np.dtype(np.float32)
-    )
+    fused = render(box, views, mode="multiband", interpolation="linear", dtype=np.dtype(np.float32))
     rows = slice(20, 100)
     profile = ndimage.gaussian_filter(fused, 3)[rows].mean(axis=0)
     assert abs(profile[20] - 1000) < 3

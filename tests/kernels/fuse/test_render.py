@@ -242,7 +242,7 @@ def assert_cut_out(scene, mode, interpolation, dtype):
 @pytest.mark.parametrize("interpolation", ["linear", "cubic"])
 @pytest.mark.parametrize("mode", [m for m in BLENDINGS if m != "multiband"])
 def test_a_part_is_a_part_of_the_whole_2d(mode, interpolation):
-    @settings(max_examples=15, deadline=None, derandomize=True)
+    @settings(max_examples=10, deadline=None, derandomize=True)
     @given(scenes(2), st.sampled_from([UINT16, FLOAT]))
     def law(scene, dtype):
         assert_cut_out(scene, mode, interpolation, dtype)
@@ -258,7 +258,7 @@ def test_a_part_is_a_part_of_the_whole_multiband(scene):
 
 @pytest.mark.parametrize("mode", BLENDINGS)
 def test_a_part_is_a_part_of_the_whole_3d(mode):
-    @settings(max_examples=2 if mode == "multiband" else 8, deadline=None, derandomize=True)
+    @settings(max_examples=1 if mode == "multiband" else 6, deadline=None, derandomize=True)
     @given(scenes(3), st.sampled_from(["nearest", "linear", "cubic"]))
     def law(scene, interpolation):
         assert_cut_out(scene, mode, interpolation, UINT16)

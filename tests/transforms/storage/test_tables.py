@@ -7,7 +7,13 @@ from warpbeam.transforms.storage import tables
 
 def test_round_trip(tmp_path):
     rows = [
-        {"tile": "a", "moved_px": 1.5, "kept": True, "matrix": [[1.0, 0.0], [0.0, 1.0]], "ncc": None},
+        {
+            "tile": "a",
+            "moved_px": 1.5,
+            "kept": True,
+            "matrix": [[1.0, 0.0], [0.0, 1.0]],
+            "ncc": None,
+        },
         {"tile": "é", "moved_px": 0.0, "kept": False, "matrix": [[2.0]], "ncc": 0.5},
     ]
     uri = str(tmp_path / "x.parquet")

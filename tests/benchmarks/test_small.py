@@ -1,0 +1,35 @@
+"""The benchmarks in their small form: they run, and their figures make sense."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+_spec = importlib.util.spec_from_file_location("run_all", HERE / "run_all.py")
+assert _spec is not None
+assert _spec.loader is not None
+run_all = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(run_all)
+
+# What holds on small mosaics too, by the script's name.
+LIMITS = {
+    "stitch_positions.py": lambda r: r["position_max_px"] < 0.3 and not r["blank_accepted"],
+    "solve_speed.py": lambda r: r["wall_s"] < 10,
+    "fusion_speed.py": lambda r: r["kernel_of_limit_cpu"] > 0.1 and r["job_of_limit_wall"] > 0,
+    "fusion_scaling.py": lambda r: max(r["peak_mb"].values()) < 600,
+    "seam_steps.py": lambda r: r["corrected"]["max_percent"] < r["as_it_came"]["max_percent"] / 3,
+    "demo_agreement.py": lambda r: r["agreement_median_px"] < 0.6 and r["links_kept"] == 8,
+    "start_up.py": lambda r: r["help_s"] < 0.4,
+}
+
+
+@pytest.mark.parametrize("line", run_all.SMALL)
+def test_benchmark(line):
+    found = run_all.run(line)
+    assert "error" not in found, found
+    assert LIMITS[line.split()[0]](found), found
+
+
+def test_the_small_form_has_every_script_of_the_full_one():
+    assert {line.split()[0] for line in run_all.SMALL} == {line.split()[0] for line in run_all.FULL}

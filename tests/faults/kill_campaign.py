@@ -1,0 +1,169 @@
+"""Kills a running job with SIGKILL at random instants, and looks at what a restart makes of it.
+
+    python tests/faults/kill_campaign.py --kills 20 --seed 0 --job fuse
+
+Each trial runs the job in a process group of its own, kills it after a random part of the time
+that an undisturbed run works, and starts it again until it ends by itself. Then
+
+* the result must have the same bytes as that of the undisturbed run,
+* no unit that was marked as done may be marked anew: what is computed twice was in flight.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "helpers")]
+
+import conftest  # noqa: E402, F401  (makes `warpbeam` importable from the checkout)
+from phantoms import write_mosaic  # noqa: E402
+from running import environment, markers, object_hashes  # noqa: E402
+
+WORKERS = 2
+RESULTS = ("volume.ome.zarr", "masks", "transforms.json")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of one run that was killed.
+
+    Attributes:
+        kills: how often it was killed before it could end.
+        marked: units that were done when it was killed last.
+        remarked: of those, the ones that a restart marked again; must be 0.
+        same: whether the result has the bytes of the undisturbed run.
+        status: exit status of the run that ended by itself.
+    """
+
+    kills: int
+    marked: int
+    remarked: int
+    same: bool
+    status: int
+
+    @property
+    def good(self) -> bool:
+        return self.same and self.remarked == 0 and self.status == 0
+
+
+def command_line(job: str, tiles: Path, output: Path) -> list[str]:
+    """A job with many small units; without a report, which is drawn after everything is done."""
+    settings = ["volume.shard_2d=[32,32]", "volume.chunk_2d=[32,32]", "volume.coverage=true",
+                f"run.workers={WORKERS}"]  # fmt: skip
+    given = [part for setting in settings for part in ("--set", setting)]
+    return [sys.executable, "-m", "warpbeam.pipelines.cli", job, str(tiles), str(output), *given,
+            "--quiet"]  # fmt: skip
+
+
+def result_of(run: Path) -> dict[str, str]:
+    """The bytes that a user sees, as hashes."""
+    found = {}
+    for name in RESULTS:
+        path = run / name
+        files = object_hashes(path) if path.is_dir() else {"": path.read_bytes().hex()}
+        found.update({f"{name}/{key}": value for key, value in files.items()})
+    return found
+
+
+def _started(run: Path) -> int:
+    """When the job last began to work, ns: it writes the tile list first."""
+    note = run / ".ledger" / "tiles.json"
+    return note.stat().st_mtime_ns if note.exists() else 0
+
+
+def run_killed(arguments: list[str], run: Path, after_s: float) -> bool:
+    """Starts a process and kills its group some time after it began to work; whether it ran."""
+    before = _started(run)
+    process = subprocess.Popen(
+        arguments, env=environment(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while _started(run) == before and process.poll() is None:
+        time.sleep(0.002)
+    try:
+        process.wait(after_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+    return False
+
+
+def run_whole(arguments: list[str]) -> int:
+    """The exit status of an undisturbed run."""
+    return subprocess.run(arguments, env=environment(), capture_output=True, check=False).returncode
+
+
+def trial(arguments: list[str], run: Path, expected: dict[str, str], delays: list[float]) -> Trial:
+    """Kills a run once per delay, lets it end, and compares."""
+    kills, remarked = 0, 0
+    before: dict[str, int] = {}
+    for delay in delays:
+        kills += run_killed(arguments, run, delay)
+        remarked += _rewritten(before, run)
+        before = markers(run)
+    status = run_whole(arguments)
+    remarked += _rewritten(before, run)
+    return Trial(kills, len(before), remarked, result_of(run) == expected, status)
+
+
+def _rewritten(before: dict[str, int], run: Path) -> int:
+    now = markers(run)
+    return sum(now.get(name) != time for name, time in before.items())
+
+
+def campaign(
+    folder: Path, *, kills: int, seed: int, job: str, grid: tuple[int, int] = (3, 4)
+) -> list[Trial]:
+    """As many trials as it takes to kill that often; every third run is killed twice."""
+    draw = random.Random(seed)
+    tiles = write_mosaic(folder / "tiles", rows=grid[0], columns=grid[1], tile=128, step=100)
+    plain = folder / "plain"
+    status = run_whole(command_line(job, tiles, plain))
+    if status:
+        raise SystemExit(f"the undisturbed run ended with status {status}")
+    working = time.time() - _started(plain) / 1e9
+    expected, found, left = result_of(plain), [], kills
+    while left > 0:
+        count = min(left, 2 if len(found) % 3 == 2 else 1)
+        delays = [draw.uniform(0, 0.8 * working) for _ in range(count)]
+        run = folder / f"run{len(found)}"
+        found.append(trial(command_line(job, tiles, run), run, expected, delays))
+        left -= count
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--job", choices=["fuse", "stitch"], default="fuse")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = campaign(Path(folder), kills=options.kills, seed=options.seed, job=options.job)
+    if options.json:
+        print(json.dumps([asdict(t) for t in found]))
+    for number, each in enumerate(found):
+        verdict = "good" if each.good else "BAD"
+        if not options.json:
+            print(f"run {number}: killed {each.kills} times, {each.marked} units done before, "
+                  f"{each.remarked} of them redone, same bytes {each.same}: {verdict}")  # fmt: skip
+    bad = sum(not each.good for each in found)
+    print(f"{sum(t.kills for t in found)} kills in {len(found)} runs: {bad} bad", file=sys.stderr)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

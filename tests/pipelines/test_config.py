@@ -1,0 +1,88 @@
+"""Configuration: strict, helpful, and honest about what decides the result."""
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from warpbeam.pipelines.config import (
+    FuseConfig,
+    StitchConfig,
+    VolumeConfig,
+    field_names,
+    load,
+    parse_settings,
+)
+from warpbeam.transforms.storage.errors import InputError
+
+GIVEN = {"tiles": "t.csv", "output": "out"}
+
+
+def test_settings_win_over_the_file(tmp_path):
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump({**GIVEN, "blend": {"mode": "max", "interpolation": "cubic"}}))
+    config = load(StitchConfig, str(path), {"blend.mode": "mean", "output": "elsewhere"})
+    assert (config.blend.mode, config.blend.interpolation) == ("mean", "cubic")
+    assert config.output == "elsewhere"
+
+
+def test_values_are_read_as_yaml():
+    given = parse_settings(["volume.shard_2d=[512, 1024]", "solve.model=affine", "run.workers=3",
+                            "input.voxel_um=0.25", "volume.pyramid=false"])  # fmt: skip
+    assert given == {"volume.shard_2d": [512, 1024], "solve.model": "affine", "run.workers": 3,
+                     "input.voxel_um": 0.25, "volume.pyramid": False}  # fmt: skip
+    config = load(StitchConfig, None, {**GIVEN, **given})
+    assert config.volume.shard_2d == (512, 1024)
+
+
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [
+        ("blend.mod", "blend.mode"),
+        ("mode", "blend.mode"),
+        ("serch_px", "link.search_px"),
+        ("volume.shard2d", "volume.shard_2d"),
+        ("solve.modle", "solve.model"),
+    ],
+)
+def test_the_nearest_setting_is_named(given, near):
+    with pytest.raises(InputError) as caught:
+        load(StitchConfig, None, {**GIVEN, given: "x"})
+    assert caught.value.expected == f"{near}?"
+
+
+def test_a_setting_of_another_job_is_unknown():
+    with pytest.raises(InputError) as caught:
+        load(FuseConfig, None, {**GIVEN, "link.search_px": 3})
+    assert caught.value.where.startswith("link")
+    assert caught.value.expected == "one of the settings of this job"
+
+
+def test_configurations_are_frozen():
+    config = FuseConfig(**GIVEN)
+    with pytest.raises(ValidationError):
+        config.output = "x"
+    with pytest.raises(ValidationError):
+        config.blend.mode = "max"
+
+
+def test_how_the_work_is_done_is_no_part_of_the_result():
+    plain = StitchConfig(**GIVEN).result_settings()
+    other = load(StitchConfig, None, {"tiles": "x", "output": "y", "run.workers": 7,
+                                      "run.attempts": 1}).result_settings()  # fmt: skip
+    assert plain == other
+    assert load(StitchConfig, None, {**GIVEN, "blend.mode": "max"}).result_settings() != plain
+
+
+@pytest.mark.parametrize("shard", [(100, 64), (0, 64), (32, 32)])
+def test_shards_hold_whole_chunks(shard):
+    with pytest.raises(ValidationError, match="whole chunks"):
+        VolumeConfig(chunk_2d=(64, 64), shard_2d=shard)
+
+
+def test_every_field_is_described():
+    for model in (StitchConfig, FuseConfig):
+        assert len(list(field_names(model))) > 20
+        for section in model.model_fields.values():
+            assert section.description or section.annotation.__doc__
+            for field in getattr(section.annotation, "model_fields", {}).values():
+                assert field.description

@@ -1,0 +1,48 @@
+"""Beam's options, strictly."""
+
+import pytest
+from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
+
+from warpbeam.pipelines.options import is_local, pipeline_options
+from warpbeam.transforms.storage.errors import InputError
+
+
+def test_the_local_runner_is_named_and_has_workers():
+    options = pipeline_options([], 3)
+    assert options.view_as(StandardOptions).runner == "FnApiRunner"
+    direct = options.view_as(DirectOptions)
+    assert (direct.direct_num_workers, direct.direct_running_mode) == (3, "multi_threading")
+    assert is_local(options)
+
+
+def test_what_the_user_says_wins():
+    flags = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+    options = pipeline_options(flags, 7)
+    direct = options.view_as(DirectOptions)
+    assert (direct.direct_num_workers, direct.direct_running_mode) == (2, "multi_processing")
+    assert not is_local(options)  # progress lies in other processes
+
+
+def test_another_runner_is_left_alone():
+    options = pipeline_options(["--runner=FlinkRunner", "--parallelism=64"], 4)
+    assert options.view_as(StandardOptions).runner == "FlinkRunner"
+    assert not is_local(options)
+
+
+@pytest.mark.parametrize(
+    ("flag", "near"),
+    [
+        ("--direct_num_worker=2", "--direct_num_workers?"),
+        ("--paralelism=64", "--parallelism?"),
+        ("--runer=FlinkRunner", "--runner?"),
+    ],
+)
+def test_unknown_options(flag, near):
+    with pytest.raises(InputError) as caught:
+        pipeline_options([flag], 1)
+    assert caught.value.expected == near
+
+
+def test_a_word_that_is_no_option():
+    with pytest.raises(InputError, match="not known"):
+        pipeline_options(["blend.mode=max"], 1)
