@@ -28,7 +28,7 @@ _MOST_PLANES = 5
 
 def list_channels(run: RunFolder, converted: Ledger, channels: int) -> Iterator[Unit]:
     """A unit per channel; its payload changes with the tiles that are sampled."""
-    sampled = digest([source.key for source in _sample(run, converted)])
+    sampled = digest([(source.key, source.version) for source in _sample(run, converted)])
     return ((("channel", channel), sampled) for channel in range(channels))
 
 

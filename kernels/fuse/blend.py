@@ -60,15 +60,20 @@ def _feathered(
     cell: Box, pieces: Sequence[Warped], profile: Callable[[int], Float[np.ndarray, " n"]]
 ) -> Image:
     """The mean, weighted by the product of the profiles along the axes."""
-    total = np.zeros(cell.shape, np.float32)
-    weights = np.zeros(cell.shape, np.float32)
-    for piece in pieces:
-        inside = piece.box.slices_in(cell)
+    total, weights = np.zeros((2, *cell.shape), np.float32)
+    for number, piece in enumerate(pieces):
         weight = piece.spread(profile)
         if piece.valid is not None:
             weight *= piece.valid
-        weights[inside] += weight
-        total[inside] += piece.values * weight
+        values = piece.values * weight
+        if number == 0 and piece.box == cell:
+            total, weights = values, weight
+        else:
+            inside = piece.box.slices_in(cell)
+            total[inside] += values
+            weights[inside] += weight
+    if weights.min() > 0:  # `where` would cost as much again
+        return np.divide(total, weights, out=total)
     return np.divide(total, weights, out=total, where=weights > 0)
 
 

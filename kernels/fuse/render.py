@@ -92,7 +92,7 @@ def render(
             if not pieces:
                 continue
             crop, place = inside.slices_in(target), inside.slices_in(box)
-            values[place] = _cast(blend(target, pieces, mode)[crop], dtype)
+            _store(blend(target, pieces, mode)[crop], values[place])
             if count is not None:
                 count[place] = coverage(target, pieces)[crop]
     return values
@@ -125,13 +125,13 @@ def _regions(
         yield from _regions(part, inside, mode, axis + 1)
 
 
-def _cast(values: Num[np.ndarray, "..."], dtype: np.dtype) -> Num[np.ndarray, "..."]:
-    if values.dtype == dtype:
-        return values
-    if np.issubdtype(dtype, np.floating):
-        return values.astype(dtype)
-    limits = np.iinfo(dtype)
-    # float32 cannot hold the largest uint32: clip to the largest float below it.
-    top = np.nextafter(np.float32(limits.max), np.float32(0)) if limits.bits > 16 else limits.max
-    whole = np.rint(values)
-    return np.clip(whole, limits.min, top, out=whole).astype(dtype)
+def _store(values: Num[np.ndarray, "..."], out: Num[np.ndarray, "..."]) -> None:
+    """Puts values into `out`: as they are, or rounded half to even and clipped to its range."""
+    if values.dtype != out.dtype and np.issubdtype(out.dtype, np.integer):
+        limits = np.iinfo(out.dtype)
+        # float32 cannot hold the largest uint32: clip to the largest float below it.
+        wide = limits.bits > 16
+        top = np.nextafter(np.float32(limits.max), np.float32(0)) if wide else limits.max
+        values = np.rint(values)
+        np.clip(values, limits.min, top, out=values)
+    out[...] = values

@@ -17,6 +17,7 @@ import numpy as np
 from warpbeam.pipelines.config import FuseConfig, StitchConfig
 from warpbeam.pipelines.job import Job, Outcome
 from warpbeam.transforms.storage import volume
+from warpbeam.transforms.storage.store import LOCK_SUFFIX
 
 ROOT = Path(__file__).resolve().parents[2]
 # Small chunks and shards, so that a small mosaic has many shards, and several levels.
@@ -77,10 +78,15 @@ def pixels(run: Path, level: int = 0, format: str = "zarr3") -> np.ndarray:
 
 
 def markers(run: Path, stage: str = "") -> dict[str, int]:
-    """Every done marker of a run (of one stage) and when it was written, ns."""
+    """Every done marker of a run (of one stage) and when it was written, ns.
+
+    What a killed writer had begun is no marker, here as in the ledger.
+    """
     folder = run / ".ledger" / "done" / stage
     return {
-        str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()
+        str(p.relative_to(folder)): p.stat().st_mtime_ns
+        for p in folder.rglob("*")
+        if p.is_file() and not p.name.endswith(LOCK_SUFFIX)
     }
 
 
@@ -89,7 +95,7 @@ def object_hashes(folder: Path) -> dict[str, str]:
     return {
         str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
         for p in sorted(folder.rglob("*"))
-        if p.is_file() and not p.name.endswith(".__lock")
+        if p.is_file() and not p.name.endswith(LOCK_SUFFIX)
     }
 
 
