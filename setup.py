@@ -44,6 +44,8 @@ setup(
             "beartype",
             "build",
             "hypothesis",
+            "jax",
+            "jaxlib",
             "mypy",
             "ngff-zarr[validate]",
             "ome-zarr-models",

@@ -21,7 +21,7 @@ from warpbeam.kernels.geometry.grid import BlockGrid
 from warpbeam.transforms.keys import TileKey
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.storage import store, volume
-from warpbeam.transforms.storage.ledger import Key, Record
+from warpbeam.transforms.storage.ledger import Key, Record, forget_stages
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.volume_spec import VolumeSpec, choose_levels
 from warpbeam.transforms.tiles import PlacedTile
@@ -208,9 +208,13 @@ class LayOut:
         specs = [spec]
         if self._settings.coverage:
             specs.append(coverage_spec(spec, self._run))
-        for each in specs:
-            if volume.stored_spec(each.uri) != each:
+        if any(volume.stored_spec(each.uri) != each for each in specs):
+            # Nothing that was written to a canvas of another shape counts.
+            for stages in ("fuse/", "pyramid_", "coverage_"):
+                forget_stages(self._run.uri, stages)
+            for each in specs:
                 store.delete_prefix(each.uri + "/")
+        for each in specs:
             volume.create(each)
         store.write_json(self._run.canvas, asdict(canvas))
         return {"shape": canvas.shape, "levels": len(spec.levels)}

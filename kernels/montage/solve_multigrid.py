@@ -89,31 +89,6 @@ class Multigrid:
         return guess
 
 
-def conjugate_gradients(
-    matrix: Sparse, right: Vector, precondition: Multigrid, *, tolerance: float, most: int
-) -> tuple[Vector, int]:
-    """Solves `matrix x = right`; returns `x` and the number of steps, at `most`.
-
-    Ends where the preconditioned residual, which estimates the error of `x`, has a root mean
-    square of `tolerance`.
-    """
-    x, left = np.zeros_like(right), right.copy()
-    direction, before = np.zeros_like(right), 1.0
-    for step in range(most):
-        better = precondition(left)
-        if float((better**2).sum()) <= tolerance**2 * len(right):
-            return x, step
-        now = float((left * better).sum())
-        direction *= now / before if step else 0.0
-        direction += better
-        before = now
-        image = matrix @ direction
-        length = now / float((direction * image).sum())
-        x += length * direction
-        left -= length * image
-    return x, most
-
-
 def _rows(matrix: Sparse) -> Int[np.ndarray, " blocks"]:
     """The block row of each block."""
     return np.repeat(np.arange(len(matrix.indptr) - 1), np.diff(matrix.indptr))

@@ -14,13 +14,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from warpbeam.kernels.geometry.layout import components
-from warpbeam.kernels.montage.solve_multigrid import Multigrid, conjugate_gradients
+from warpbeam.kernels.linear.conjugate_gradients import conjugate_gradients
+from warpbeam.kernels.linear.geman_mcclure import geman_mcclure
+from warpbeam.kernels.montage.solve_multigrid import Multigrid
 from warpbeam.kernels.montage.solve_system import State, System
 
 LinkWeight = Float[np.ndarray, " links"]
 
 _ROUNDS = 25  # of reweighting; 6 to 9 are usual
-_CUTOFF = 3.0  # a residual of this many scales has a quarter of the weight
 _SHRINK = 5.0  # how fast the scale may fall in a round
 _REJECTED = 0.1  # a link of less weight is taken out: 4.4 scales on each axis
 _LEAST_PX = 0.01  # no link is trusted to be better than this
@@ -55,14 +56,14 @@ def reweighted(system: System, prior: Prior) -> Estimate:
     solver = _Solver(system, prior)
     squared = solver.squared_residuals()
     scale = max(np.sqrt(2) * prior.position_px, solver.scale(squared, fitted=False))
-    noise, weight = scale / _SHRINK**2, _geman_mcclure(squared, scale)
+    noise, weight = scale / _SHRINK**2, geman_mcclure(squared, scale)
     everywhere = np.ones(len(system.pairs), bool)
     for _ in range(_ROUNDS):
         solver.improve(weight, everywhere, noise=noise, final=False)
         squared = solver.squared_residuals()
         noise = solver.scale(squared, fitted=True)
         settled, scale = scale < 1.1 * noise, max(noise, scale / _SHRINK)
-        before, weight = weight, _geman_mcclure(squared, scale)
+        before, weight = weight, geman_mcclure(squared, scale)
         if settled and np.abs(weight - before).mean() <= _SETTLED:
             break
     weight[weight < _REJECTED] = 0.0
@@ -150,11 +151,6 @@ class _Solver:
         self.state = system.moved(self.state, step.reshape(-1, system.motion.size))
         self._residual = system.residual(self.state)
         return float(np.abs(step).max(initial=0.0))
-
-
-def _geman_mcclure(squared: LinkWeight, scale: float) -> LinkWeight:
-    cutoff = (_CUTOFF * scale) ** 2
-    return (cutoff / (cutoff + squared)) ** 2
 
 
 def _typical(sizes: np.ndarray) -> float:

@@ -29,10 +29,7 @@ def reference(path: Path) -> dict[str, np.ndarray]:
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     names = [f"m{i}{j}" for i in range(2) for j in range(3)]
-    return {
-        row["tile"]: np.array([float(row[n]) for n in names]).reshape(2, 3)
-        for row in rows
-    }
+    return {row["tile"]: np.array([float(row[n]) for n in names]).reshape(2, 3) for row in rows}
 
 
 def distances(

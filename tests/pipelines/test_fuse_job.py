@@ -20,6 +20,10 @@ from phantoms import (
 from running import environment, fuse, markers, object_hashes, pixels
 
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.pipelines import fusing
+from warpbeam.pipelines.config import FuseConfig
+from warpbeam.pipelines.fuse import FuseJob
+from warpbeam.transforms.canvas import LayOut
 from warpbeam.transforms.storage import volume
 
 VOLUME = "volume.ome.zarr"
@@ -262,3 +266,19 @@ def test_memory_does_not_grow_with_the_mosaic(tmp_path):
         assert code == "0"
         peaks.append(int(peak))
     assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_nothing_written_to_a_canvas_of_another_shape_counts(tmp_path):
+    tiles = write_mosaic(tmp_path / "tiles", rows=1, columns=2)
+    run = tmp_path / "run"
+    fuse(tiles, run)
+    job = FuseJob(FuseConfig(tiles=str(tiles), output=str(run)))
+    lay_out = LayOut(job.run_folder, fusing.output_settings(job.config, job.tiles))
+    shape = pixels(run).shape
+    moved = json.loads((run / "transforms.json").read_text())
+    moved[max(moved)]["matrix"][1][2] += 40
+    (run / "transforms.json").write_text(json.dumps(moved))
+    lay_out(("canvas",), None)
+    assert pixels(run).shape == (*shape[:-1], shape[-1] + 40)
+    assert not pixels(run).any()
+    assert not markers(run, "fuse")

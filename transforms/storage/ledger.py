@@ -95,9 +95,13 @@ class Ledger:
         """Forgets the failures of an earlier try."""
         store.delete_prefix(self._folder("failed") + "/")
 
-    def forget(self) -> None:
-        """Forgets the whole stage: its units are done again."""
-        store.delete_prefix(store.join(self.run, FOLDER, "done", self.stage) + "/")
+
+def forget_stages(run: str, prefix: str) -> None:
+    """Forgets all stages whose names begin with `prefix`: their units are done again.
+
+    A stage's name ends with `/`.
+    """
+    store.delete_prefix(store.join(run, FOLDER, "done") + "/", prefix)
 
 
 def key_name(key: Key) -> str:

@@ -4,8 +4,9 @@ from scipy import sparse
 from scipy.linalg import expm
 from scipy.sparse.linalg import spsolve
 
+from warpbeam.kernels.linear.conjugate_gradients import conjugate_gradients
 from warpbeam.kernels.montage.solve_motion import Motion
-from warpbeam.kernels.montage.solve_multigrid import Multigrid, conjugate_gradients
+from warpbeam.kernels.montage.solve_multigrid import Multigrid
 
 
 def mosaic_matrix(side, model, rng, faint=0.05):

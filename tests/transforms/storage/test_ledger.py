@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warpbeam.transforms.storage import store
-from warpbeam.transforms.storage.ledger import Ledger, chain, digest, key_name, key_of
+from warpbeam.transforms.storage.ledger import (
+    Ledger,
+    chain,
+    digest,
+    forget_stages,
+    key_name,
+    key_of,
+)
 
 plain = st.one_of(st.integers(), st.text())
 keys = st.recursive(plain, lambda part: st.lists(part, max_size=3).map(tuple), max_leaves=6)
@@ -69,7 +76,7 @@ def test_configurations_and_stages_are_apart(ledger, tmp_path):
     others = [Ledger(str(tmp_path), "fuse", "abd"), Ledger(str(tmp_path), "fuse2", "abc")]
     for each in (ledger, *others):
         each.commit((1,), "d", {})
-    ledger.forget()
+    forget_stages(ledger.run, f"{ledger.stage}/")
     assert ledger.done() == {}
     assert others[1].done()
     assert others[0].done() == {}  # the stage as a whole is forgotten

@@ -1,0 +1,1 @@
+"""Coordinate maps and their algebra."""

@@ -1,0 +1,70 @@
+"""Regular lattices of nodes, on which coordinate maps are sampled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from warpbeam.kernels.geometry.box import Box
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Nodes at `origin + index * stride`.
+
+    Attributes:
+        origin: position of the first node, array order, voxels; may be fractional.
+        stride: voxels between nodes, one per axis, positive.
+        shape: nodes per axis.
+
+    Raises:
+        ValueError: ranks differ, a stride is not positive and finite, or there is no node.
+    """
+
+    origin: tuple[int | float, ...]
+    stride: tuple[int | float, ...]
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.origin) == len(self.stride) == len(self.shape):
+            raise ValueError(
+                f"origin {self.origin}, stride {self.stride} and shape {self.shape} differ in rank"
+            )
+        if not all(0 < s < math.inf for s in self.stride):
+            raise ValueError(f"strides must be positive and finite, got {self.stride}")
+        if not all(map(math.isfinite, self.origin)):
+            raise ValueError(f"the origin must be finite, got {self.origin}")
+        if min(self.shape, default=0) < 1:
+            raise ValueError(f"a lattice needs at least one node on each axis, got {self.shape}")
+
+    @classmethod
+    def covering(cls, box: Box, stride: Sequence[int | float]) -> Lattice:
+        """The nodes at whole multiples of the stride that surround every voxel of a box."""
+        first = [math.floor(a / s) for a, s in zip(box.start, stride, strict=True)]
+        last = [math.ceil((b - 1) / s) for b, s in zip(box.stop, stride, strict=True)]
+        return cls(
+            tuple(float(i * s) for i, s in zip(first, stride, strict=True)),
+            tuple(map(float, stride)),
+            tuple(max(j - i, 0) + 1 for i, j in zip(first, last, strict=True)),
+        )
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def along(self, axis: int) -> Float[np.ndarray, " n"]:
+        """Positions of the nodes on one axis, voxels."""
+        return self.origin[axis] + np.arange(self.shape[axis]) * self.stride[axis]
+
+    def nodes(self) -> Float[np.ndarray, "d *lattice"]:
+        """Positions of all nodes, `[component, (z,) y, x]`, voxels, float64."""
+        return np.stack(np.meshgrid(*map(self.along, range(self.ndim)), indexing="ij"))
+
+    def crop(self, nodes: Box) -> Lattice:
+        """The nodes of a box of node indices."""
+        start = zip(self.origin, nodes.start, self.stride, strict=True)
+        return Lattice(tuple(o + i * s for o, i, s in start), self.stride, nodes.shape)

@@ -1,0 +1,1 @@
+"""Spring meshes: smooth maps of sections or volumes that follow measured flow."""

@@ -1,0 +1,1 @@
+"""Images and labels drawn through a coordinate map."""
