@@ -30,7 +30,10 @@ Image = Float[np.ndarray, "..."]
 _LEAST = 1e-3
 # Standard deviations, in voxels, at which `multiband` splits fine from coarse.
 _BANDS = (2.0, 6.0)
-MULTIBAND_HALO = round(3 * _BANDS[-1])
+# Blurring cuts a Gaussian at this many standard deviations.
+_TAIL = 3.0
+# One band is the blur of another: their reaches add up.
+MULTIBAND_HALO = round(_TAIL * sum(_BANDS))
 
 
 @functools.lru_cache(maxsize=16)
@@ -158,8 +161,9 @@ def _multiband(cell: Box, pieces: Sequence[Warped]) -> Image:
 
 def _blur(image: Image, sigma: float) -> Image:
     if image.ndim == 2:
-        return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-    return ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=3.0)
+        width = 2 * round(_TAIL * sigma) + 1  # OpenCV's own choice would leave the halo
+        return cv2.GaussianBlur(image, (width, width), sigma, borderType=cv2.BORDER_REPLICATE)
+    return ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=_TAIL)
 
 
 def _blur_inside(image: Image, covered: Image, sigma: float) -> Image:
