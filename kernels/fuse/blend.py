@@ -14,6 +14,7 @@ Tiles are taken in the order given, so that sums are reproducible to the bit.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -26,8 +27,6 @@ from warpbeam.kernels.geometry.box import Box
 
 Image = Float[np.ndarray, "..."]
 
-# The weight of a tile's last voxel: next to nothing, since beyond it values are made up.
-_LEAST = 1e-3
 # Standard deviations, in voxels, at which `multiband` splits fine from coarse.
 _BANDS = (2.0, 6.0)
 # Blurring cuts a Gaussian at this many standard deviations.
@@ -38,16 +37,15 @@ MULTIBAND_HALO = round(_TAIL * sum(_BANDS))
 
 @functools.lru_cache(maxsize=16)
 def _ramp(n: int) -> Float[np.ndarray, " n"]:
-    """Distance to the nearer end; next to nothing on the last voxel."""
+    """Distance to the nearer end of the tile, which lies half a voxel beyond the last one."""
     index = np.arange(n)
-    return (np.minimum(index, n - 1 - index) + _LEAST).astype(np.float32)
+    return (np.minimum(index, n - 1 - index) + 0.5).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=16)
 def _smooth_ramp(n: int) -> Float[np.ndarray, " n"]:
     """The same from 0 to 1 in the shape of a cosine."""
-    rise = (1 - np.cos(2 * np.pi * _ramp(n) / n)) / 2
-    return np.maximum(rise, _LEAST / n).astype(np.float32)
+    return np.square(np.sin(_ramp(n) * np.float32(np.pi / n)))
 
 
 def _nearness(piece: Warped) -> Image:
@@ -59,15 +57,32 @@ def _nearness(piece: Warped) -> Image:
     return total if piece.valid is None else np.where(piece.valid, total, np.float32(-np.inf))
 
 
-def _feathered(
-    cell: Box, pieces: Sequence[Warped], profile: Callable[[int], Float[np.ndarray, " n"]]
-) -> Image:
-    """The mean, weighted by the product of the profiles along the axes."""
+Profile = Callable[[int], Float[np.ndarray, " n"]]
+
+
+def _feathered(cell: Box, pieces: Sequence[Warped], profile: Profile) -> Image:
+    """The mean, weighted by the product of the profiles along the axes.
+
+    Weights next to nothing outside a tile do for an outline, except where all tiles of a
+    voxel are at their ends: only then the outlines are drawn.
+    """
+    total, weights = _weighted(cell, pieces, profile, outlines=False)
+    least = min(math.prod(float(profile(n).min()) for n in p.shape) for p in pieces)
+    if weights.min() < 0.5 * least:
+        total, weights = _weighted(cell, pieces, profile, outlines=True)
+        return np.divide(total, weights, out=total, where=weights > 0)
+    return np.divide(total, weights, out=total)
+
+
+def _weighted(
+    cell: Box, pieces: Sequence[Warped], profile: Profile, *, outlines: bool
+) -> tuple[Image, Image]:
+    """Sums of weighted values and of weights."""
     total, weights = np.zeros((2, *cell.shape), np.float32)
     for number, piece in enumerate(pieces):
         weight = piece.spread(profile)
-        if piece.valid is not None:
-            weight *= piece.valid
+        if outlines or piece.upright is None or piece.unmasked is not None:
+            weight = weight if piece.valid is None else weight * piece.valid
         values = piece.values * weight
         if number == 0 and piece.box == cell:
             total, weights = values, weight
@@ -75,9 +90,7 @@ def _feathered(
             inside = piece.box.slices_in(cell)
             total[inside] += values
             weights[inside] += weight
-    if weights.min() > 0:  # `where` would cost as much again
-        return np.divide(total, weights, out=total)
-    return np.divide(total, weights, out=total, where=weights > 0)
+    return total, weights
 
 
 def _mean(cell: Box, pieces: Sequence[Warped]) -> Image:

@@ -38,6 +38,9 @@ INTERPOLATIONS = ("nearest", "linear", "cubic", "lanczos")
 # Voxels beyond the mapped box that a kernel reaches; cubic splines ring for ten.
 _REACH = {"nearest": 1, "linear": 2, "cubic": 12, "lanczos": 5}
 
+# What is left of a weight outside the tile.
+_OUTSIDE = np.float32(1e-9)
+
 
 @dataclass(frozen=True)
 class Warped:
@@ -76,7 +79,7 @@ class Warped:
         if self.upright is not None:
             spans = zip(self.box.start, self.box.stop, self.upright.start, self.upright.shape,
                         strict=True)  # fmt: skip
-            along = [profile(n)[np.arange(a - o, b - o).clip(0, n - 1)] for a, b, o, n in spans]
+            along = [_with_ends(profile(n), a - o, b - o) for a, b, o, n in spans]
             return functools.reduce(np.multiply.outer, along)
         ends = zip(self.shape, self.window.start, self.window.stop, strict=True)
         along = [profile(n)[a:b] for n, a, b in ends]
@@ -104,6 +107,15 @@ class Warped:
             on_axis = np.abs(self.from_centre(int(axis))) <= np.float32(half[axis])
             inside = on_axis if inside is None else inside & on_axis
         return None if inside is None else np.broadcast_to(inside, self.box.shape)
+
+
+def _with_ends(profile: Image, start: int, stop: int) -> Image:
+    """A part of a profile that may reach beyond it, where it is next to nothing."""
+    values = np.full(stop - start, profile.min() * _OUTSIDE, np.float32)
+    first, last = max(start, 0), min(stop, len(profile))
+    if first < last:
+        values[first - start : last - start] = profile[first:last]
+    return values
 
 
 def reach(interpolation: str) -> int:

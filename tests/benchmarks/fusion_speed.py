@@ -137,7 +137,7 @@ def limit(folder: Path, threads: int) -> dict[str, Any]:
             out[part.relative_to(box.start).slices] = warped
         array[box.slices].write(out).result()
 
-    return _timed(whole, lambda: _over_shards(whole.shape, threads, shard))
+    return _median(whole, lambda: _over_shards(whole.shape, threads, shard))
 
 
 def kernel(folder: Path, threads: int) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def kernel(folder: Path, threads: int) -> dict[str, Any]:
         )
         array[box.slices].write(values).result()
 
-    return _timed(whole, lambda: _over_shards(whole.shape, threads, shard))
+    return _median(whole, lambda: _over_shards(whole.shape, threads, shard))
 
 
 def job(folder: Path, threads: int) -> dict[str, Any]:
@@ -189,6 +189,11 @@ def job(folder: Path, threads: int) -> dict[str, Any]:
     )
     whole = _frame(_tiles(folder))[1]
     return _timed(whole, lambda: fuse.run(config))
+
+
+def _median(whole: Any, work: Any) -> dict[str, Any]:
+    """The middle one of five rounds: the first pays for memory that later ones find there."""
+    return sorted((_timed(whole, work) for _ in range(5)), key=lambda r: r["cpu_s"])[2]
 
 
 def _timed(whole: Any, work: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ FULL = [
     "stitch_positions.py --case sparse --canvas sparse",
     "solve_speed.py --tiles 100000",
     "solve_speed.py --tiles 500000",
-    "fusion_speed.py --grid 10",
+    "fusion_speed.py --grid 10 --threads 1",
     "fusion_speed.py --grid 20 --job",
     "fusion_scaling.py --grids 5 10 20",
     "seam_steps.py",

@@ -54,11 +54,10 @@ def border_distance(point, shape):
 def weight_of(mode, point, shape):
     if mode == "mean":
         return 1.0
-    distance = [max(d, 0.0) + 1e-3 for d in border_distance(point, shape)]
+    distance = [d + 0.5 for d in border_distance(point, shape)]
     if mode == "linear":
         return np.prod(distance)
-    rise = [(1 - np.cos(2 * np.pi * d / n)) / 2 for d, n in zip(distance, shape, strict=True)]
-    return np.prod([max(r, 1e-3 / n) for r, n in zip(rise, shape, strict=True)])
+    return np.prod([np.sin(np.pi * d / n) ** 2 for d, n in zip(distance, shape, strict=True)])
 
 
 def tiles_on(views, voxel):

@@ -1,0 +1,1 @@
+"""Displacement fields between two images: patch correlation, refinement, cleaning."""
