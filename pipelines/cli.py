@@ -201,7 +201,16 @@ def _unforeseen(error: Exception) -> str:
     )
 
 
+def _one_thread_per_call() -> None:
+    """Before NumPy is loaded: its matrix products would start threads that fight Beam's."""
+    import os
+
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
 def _run_job(options: argparse.Namespace) -> int:
+    _one_thread_per_call()
     from warpbeam.pipelines import console
 
     job = console.make_job(options.job, options.source, options.output, options.set)
@@ -227,6 +236,7 @@ def _run_explain(options: argparse.Namespace) -> int:
 
 
 def _run_demo(options: argparse.Namespace) -> int:
+    _one_thread_per_call()
     from warpbeam.pipelines import demo
 
     return demo.run(options.output)

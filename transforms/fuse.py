@@ -28,7 +28,7 @@ from warpbeam.transforms.tiles import PlacedTile, TileReader, TileSource
 
 # How many brightness levels a shard reports for the display window of the volume.
 _QUANTILES = np.linspace(0, 1, 33)
-_SAMPLE_STRIDE = 8
+_SAMPLE_STRIDE = 16
 
 
 @dataclass(frozen=True)
@@ -111,33 +111,37 @@ class FuseShard:
         box = canvas.grid.box(key.block)
         target = volume.open_volume(self._run.volume)
         values = np.zeros(box.shape, target.level(0).dtype)
-        count = np.zeros(box.shape, np.uint8)
-        read = 0
+        count = np.zeros((1, 1, *box.shape[2:]), np.uint8)
+        counting = self._settings.coverage and box.start[1] == 0
+        read, covered, quantiles = 0, 0.0, []
         corrupt: list[CorruptImageError] = []
         for channel in range(box.start[1], box.stop[1]):
             views = list(self._views(placed, canvas, canvas.drop(box), channel, corrupt))
             read += sum(v.pixels.nbytes for v in views)
             at = channel - box.start[1]
-            tiles = np.zeros(canvas.drop(box).shape, np.uint8)
+            plane = canvas.drop(box)
             values[:, at] = render.render(
-                canvas.drop(box), views, mode=self._settings.blending,
-                interpolation=self._settings.interpolation, dtype=values.dtype, count=tiles,
+                plane, views, mode=self._settings.blending,
+                interpolation=self._settings.interpolation, dtype=values.dtype,
+                count=count.reshape(plane.shape) if counting and at == 0 else None,
             )  # fmt: skip
-            count[:, at] = tiles
+            seen = render.covered_samples(plane, views, _SAMPLE_STRIDE)
+            covered += float(seen.mean()) * plane.size
+            quantiles.append(_brightness(values[:, at].reshape(plane.shape), seen))
         written = target.write_with_levels(box, values)
-        if self._settings.coverage and box.start[1] == 0:
-            plane = Box((box.start[0], 0, *box.start[2:]), (box.stop[0], 1, *box.stop[2:]))
+        if counting:
+            first = Box((box.start[0], 0, *box.start[2:]), (box.stop[0], 1, *box.stop[2:]))
             counts = volume.open_volume(self._run.coverage)
-            written += counts.write_with_levels(plane, count[:, :1])
+            written += counts.write_with_levels(first, count)
         if corrupt:
             raise together(corrupt)
         return {
             "bytes_read": read,
             "bytes_written": written,
             "voxels": box.size,
-            "covered": int(np.count_nonzero(count)),
+            "covered": round(covered),
             "channel": box.start[1],
-            "quantiles": _brightness(values, count),
+            "quantiles": quantiles,
         }
 
     def _views(
@@ -176,11 +180,7 @@ class FuseShard:
         )
 
 
-def _brightness(values: np.ndarray[Any, Any], count: np.ndarray[Any, Any]) -> list[list[float]]:
-    """Per channel the quantiles of a fixed sample of the covered voxels; empty where none is."""
-    found = []
-    for channel in range(values.shape[1]):
-        sample = values[:, channel][..., ::_SAMPLE_STRIDE, ::_SAMPLE_STRIDE]
-        seen = sample[count[:, channel][..., ::_SAMPLE_STRIDE, ::_SAMPLE_STRIDE] > 0]
-        found.append(np.quantile(seen, _QUANTILES).tolist() if seen.size else [])
-    return found
+def _brightness(values: np.ndarray[Any, Any], seen: np.ndarray[Any, Any]) -> list[float]:
+    """The quantiles of a fixed sample of the covered voxels; empty where there is none."""
+    sample = values[..., ::_SAMPLE_STRIDE, ::_SAMPLE_STRIDE][seen]
+    return np.quantile(sample, _QUANTILES).tolist() if sample.size else []

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # figures are for one core
 
 import conftest  # noqa: F401  (makes `warpbeam` importable from the checkout)
 import cv2
