@@ -60,11 +60,6 @@ def is_affine(matrix: Matrix) -> bool:
     return corner == 1.0 and not any(row)
 
 
-def is_translation(matrix: Matrix) -> bool:
-    unit = np.eye(len(matrix))
-    return bool(np.array_equal(matrix[:, :-1], unit[:, :-1]) and matrix[-1, -1] == 1)
-
-
 def apply(matrix: Matrix, points: Points) -> Points:
     """Maps points, one per row."""
     mapped = points @ matrix[:-1, :-1].T + matrix[:-1, -1]
