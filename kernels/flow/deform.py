@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32
 
-from warpbeam.kernels.flow.lattice import Lattice
+from warpbeam.kernels.geometry.lattice import Lattice
 
 # Voxels of halo that gradients need.
 HALO = 1
@@ -156,7 +156,7 @@ def _taper(x: np.ndarray) -> np.ndarray:
 
 
 def _window(lattice: Lattice, axis: int, n: int, width: float) -> Float[np.ndarray, "nodes n"]:
-    return _taper((np.arange(n) - lattice.axis(axis)[:, None]) / (width / 2))
+    return _taper((np.arange(n) - lattice.along(axis)[:, None]) / (width / 2))
 
 
 @jax.jit

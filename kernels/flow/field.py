@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from warpbeam.kernels.flow.deform import EFFECTIVE_WINDOW, HALO, deformation_step
-from warpbeam.kernels.flow.lattice import Lattice, patch_lattice
 from warpbeam.kernels.flow.match import Matches, MatchSettings, match
 from warpbeam.kernels.flow.pyramid import contrast, padded, pyramid, smoothed
 from warpbeam.kernels.flow.smooth import continued, smooth_vectors, support
+from warpbeam.kernels.geometry.lattice import Lattice
 
 # The least side of a patch on the coarse level, voxels: fewer hold too little to go by.
 _LEAST_PATCH = 20
@@ -137,7 +137,7 @@ def flow(
     if lead is None or moving.shape[:-rank] != lead:
         raise ValueError(f"images {fixed.shape} and {moving.shape} do not fit for {rank}-D patches")
     shape = fixed.shape[-rank:]
-    lattice = lattice or patch_lattice(shape, settings.patch, settings.stride)
+    lattice = lattice or Lattice.of_patches(shape, settings.patch, settings.stride)
     nodes = lattice.shape
     _check("fixed_mask", fixed_mask, fixed.shape, shape)
     _check("moving_mask", moving_mask, moving.shape, moving.shape[-rank:])
@@ -240,7 +240,7 @@ def _coarse(
     coarse = settings.coarse_level
     patch = tuple(max(round(p / coarse), 1) for p in settings.patch)
     search = tuple(-(-s // coarse) for s in settings.search)
-    centres = lattice.at_scale(coarse).positions()[:, selection].T
+    centres = lattice.at_scale(coarse).nodes()[:, selection].T
     return match(
         pair.fixed[-1],
         pair.moving[-1],

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from warpbeam.kernels.flow.clean import within_deviation
 from warpbeam.kernels.flow.components import large_components
 from warpbeam.kernels.flow.deform import interpolation
-from warpbeam.kernels.flow.lattice import Lattice
 from warpbeam.kernels.flow.smooth import continued
+from warpbeam.kernels.geometry.lattice import Lattice
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def on_lattice(
     out = continued(vectors)
     near = _valid(vectors)
     for axis in range(near.ndim):
-        at = target.axis(axis)
+        at = target.along(axis)
         matrix = interpolation(source, axis, at)
         out = np.moveaxis(np.tensordot(out, matrix, ((axis + 1,), (1,))), -1, axis + 1)
         index = (at - source.origin[axis]) / source.stride[axis]

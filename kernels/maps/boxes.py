@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap
 from warpbeam.kernels.maps.fill import fill_missing
-from warpbeam.kernels.maps.lattice import Lattice
 
 Vector = Float[np.ndarray, " d"]
 

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float
 
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
-from warpbeam.kernels.maps.lattice import Lattice
+from warpbeam.kernels.geometry.lattice import Lattice
 
 Offsets = Float[np.ndarray, "d *shape"]
 

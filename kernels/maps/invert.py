@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_absolute, on_lattice
 from warpbeam.kernels.maps.irregular import jacobian
-from warpbeam.kernels.maps.lattice import Lattice
 
 Float64 = Float[np.ndarray, "..."]
 Index = Int[np.ndarray, "..."]

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy import interpolate
 
+from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, on_lattice
 from warpbeam.kernels.maps.fill import fill_nearest
 from warpbeam.kernels.maps.interpolate import Outside, split_index
-from warpbeam.kernels.maps.lattice import Lattice
 
 Method = Literal["nearest", "linear", "cubic"]
 Float64 = Float[np.ndarray, "..."]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_absolute
-from warpbeam.kernels.maps.lattice import Lattice
 
 
 def rescale(

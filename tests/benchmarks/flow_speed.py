@@ -60,7 +60,7 @@ def synthetic(sections: list[np.ndarray]) -> None:
             found, seconds = measured(
                 fixed, moving, settings, fixed_mask=masks[0], moving_mask=masks[1]
             )
-            gap = found.vectors - truth(*found.lattice.positions())
+            gap = found.vectors - truth(*found.lattice.nodes())
             gaps.append(np.linalg.norm(gap, axis=0).ravel())
             rates.append(found.ncc.size / seconds)
         gap = np.concatenate(gaps)
@@ -82,7 +82,7 @@ def real(sections: list[np.ndarray]) -> None:
             first, second, warped, truth = flow_cases.neighbours(*sections[i : i + 2], seed=i)
             plain, other = flow(first, second, settings), flow(first, warped, settings)
             gap = flow_cases.neighbour_error(
-                plain.vectors, other.vectors, plain.lattice.positions(), truth
+                plain.vectors, other.vectors, plain.lattice.nodes(), truth
             )
             gap[~(trusted(plain, rules) & trusted(other, rules))] = np.nan
             gaps.append(gap.ravel())

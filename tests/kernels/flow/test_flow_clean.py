@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from warpbeam.kernels.flow.clean import CleanSettings, trusted, within_deviation
 from warpbeam.kernels.flow.components import large_components
 from warpbeam.kernels.flow.field import Flow
-from warpbeam.kernels.flow.lattice import Lattice
 from warpbeam.kernels.flow.neighbours import nan_median, outliers
 from warpbeam.kernels.flow.reconcile import ReconcileSettings, on_lattice, reconcile
 from warpbeam.kernels.flow.smooth import smooth_vectors, support
+from warpbeam.kernels.geometry.lattice import Lattice
 
 
 def flow_of(vectors, ratio=np.inf, sharpness=np.inf):
@@ -128,12 +128,12 @@ def test_on_another_lattice_a_linear_flow_stays_itself():
     coarse = Lattice((10.0, 12.0), (40.0, 30.0), (6, 7))
     fine = Lattice((0.0, 0.0), (20.0, 20.0), (11, 11))
     linear = lambda at: np.stack([0.1 * at[0] - 0.05 * at[1] + 3, 0.02 * at[1]])  # noqa: E731
-    vectors = linear(coarse.positions())
-    expected = linear(fine.positions())
+    vectors = linear(coarse.nodes())
+    expected = linear(fine.nodes())
     np.testing.assert_allclose(on_lattice(vectors, coarse, fine), expected, atol=1e-12)
     vectors[:, 2, 3] = np.nan
     hole = np.isnan(on_lattice(vectors, coarse, fine)[0])
-    apart = np.abs(fine.positions() - np.array([90.0, 102.0])[:, None, None])
+    apart = np.abs(fine.nodes() - np.array([90.0, 102.0])[:, None, None])
     np.testing.assert_array_equal(hole, (apart[0] <= 20) & (apart[1] <= 15))
 
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from warpbeam.kernels.flow import deform, match
 from warpbeam.kernels.flow.field import FlowSettings, flow
-from warpbeam.kernels.flow.lattice import Lattice, patch_lattice
+from warpbeam.kernels.geometry.lattice import Lattice
 
 # Most tests share these, so that they share compiled programs.
 USUAL = FlowSettings((80, 80), (20, 20), (16, 16))
@@ -42,7 +42,7 @@ def waves(shape, amplitude, cycles=1.0):
 
 
 def errors(found, truth):
-    return np.linalg.norm(found.vectors - truth(*found.lattice.positions()), axis=0)
+    return np.linalg.norm(found.vectors - truth(*found.lattice.nodes()), axis=0)
 
 
 def point(shape, *at):
@@ -184,7 +184,7 @@ def test_a_torn_half_does_not_pull_at_the_other():
     fixed[:, 150:] = texture((SHAPE[0], SHAPE[1] - 150), seed=9)
     found = flow(fixed, moving, USUAL)
     for limit, tolerance in ((75, 0.05), (110, 0.3)):
-        left = found.vectors[:, :, found.lattice.axis(1) < limit]
+        left = found.vectors[:, :, found.lattice.along(1) < limit]
         np.testing.assert_allclose(left[0], 3, atol=tolerance)
         np.testing.assert_allclose(left[1], -4, atol=tolerance)
     assert np.isnan(found.vectors[:, :, -1]).mean() > 0.8
@@ -243,11 +243,11 @@ def test_images_of_nearly_the_same_size_share_their_programs():
 
 
 def test_lattice_covers_the_image_and_scales():
-    lattice = patch_lattice((1024, 1000), (160, 80), (40, 20))
+    lattice = Lattice.of_patches((1024, 1000), (160, 80), (40, 20))
     assert lattice.shape == (22, 47)
     assert lattice.origin == (79.5, 39.5)
-    fine = lattice.positions()[:, 3, 5]
-    coarse = lattice.at_scale(4).positions()[:, 3, 5]
+    fine = lattice.nodes()[:, 3, 5]
+    coarse = lattice.at_scale(4).nodes()[:, 3, 5]
     np.testing.assert_allclose(coarse * 4 + 1.5, fine)
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from phantoms import Waves
 
+from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.coordinate_map import from_affine, identity, on_lattice
 from warpbeam.kernels.maps.fill import fill_missing, fill_nearest
-from warpbeam.kernels.maps.lattice import Lattice
 
 
 def affine_map(ndim, shape, stride):

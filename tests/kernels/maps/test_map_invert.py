@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.coordinate_map import from_affine, identity, on_lattice
 from warpbeam.kernels.maps.invert import invert
-from warpbeam.kernels.maps.lattice import Lattice
 
 
 def lattice_of(shape, stride, origin=0.0):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.coordinate_map import from_affine, identity, on_lattice
 from warpbeam.kernels.maps.irregular import folded, irregular, jacobian, mask_irregular
-from warpbeam.kernels.maps.lattice import Lattice
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

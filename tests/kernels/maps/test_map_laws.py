@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from phantoms import Waves
 
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.compose import compose
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_affine, identity, on_lattice
 from warpbeam.kernels.maps.invert import invert
-from warpbeam.kernels.maps.lattice import Lattice
 from warpbeam.kernels.maps.points import warp_points
 from warpbeam.kernels.maps.resample import resample
 from warpbeam.kernels.maps.rescale import rescale

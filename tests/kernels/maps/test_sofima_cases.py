@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.boxes import inner_box, inner_lattice, outer_box, outer_lattice
 from warpbeam.kernels.maps.compose import compose
 from warpbeam.kernels.maps.coordinate_map import from_absolute
 from warpbeam.kernels.maps.fill import fill_missing
 from warpbeam.kernels.maps.invert import invert
 from warpbeam.kernels.maps.irregular import irregular, mask_irregular
-from warpbeam.kernels.maps.lattice import Lattice
 from warpbeam.kernels.maps.points import warp_points
 from warpbeam.kernels.maps.resample import resample
 from warpbeam.kernels.maps.sofima import from_sofima, to_sofima

@@ -6,9 +6,9 @@ from phantoms import Waves
 from scipy import ndimage
 
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.compose import compose
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_affine, identity, on_lattice
-from warpbeam.kernels.maps.lattice import Lattice
 from warpbeam.kernels.maps.rescale import rescale
 from warpbeam.kernels.warp.image import needed, warp_image
 from warpbeam.kernels.warp.source import Source

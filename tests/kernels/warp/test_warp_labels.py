@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.coordinate_map import identity
-from warpbeam.kernels.maps.lattice import Lattice
 from warpbeam.kernels.maps.sofima import from_sofima
 from warpbeam.kernels.warp.image import warp_image
 from warpbeam.kernels.warp.labels import warp_labels

@@ -1,4 +1,7 @@
-"""Regular lattices of nodes, on which coordinate maps are sampled."""
+"""Regular lattices of nodes, at which flow is measured and coordinate maps are sampled.
+
+Node `i` lies at `origin + i * stride`, in voxels, array order, voxel centres at integers.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +55,30 @@ class Lattice:
             tuple(max(j - i, 0) + 1 for i, j in zip(first, last, strict=True)),
         )
 
+    @classmethod
+    def of_patches(
+        cls, shape: Sequence[int], patch: Sequence[int], stride: Sequence[int]
+    ) -> Lattice:
+        """The centres of the patches that lie wholly in an image, the first one in its corner.
+
+        A patch of an even number of voxels has its centre halfway between two voxels, so the
+        origin may end in .5.
+
+        Raises:
+            ValueError: ranks differ, or the image is smaller than one patch.
+        """
+        if not len(shape) == len(patch) == len(stride):
+            raise ValueError(f"ranks differ: image {shape}, patch {patch}, stride {stride}")
+        if any(p > n for p, n in zip(patch, shape, strict=True)):
+            raise ValueError(
+                f"a patch of {tuple(patch)} does not fit in an image of {tuple(shape)}"
+            )
+        return cls(
+            tuple((p - 1) / 2 for p in patch),
+            tuple(float(s) for s in stride),
+            tuple((n - p) // s + 1 for n, p, s in zip(shape, patch, stride, strict=True)),
+        )
+
     @property
     def ndim(self) -> int:
         return len(self.shape)
@@ -63,6 +90,15 @@ class Lattice:
     def nodes(self) -> Float[np.ndarray, "d *lattice"]:
         """Positions of all nodes, `[component, (z,) y, x]`, voxels, float64."""
         return np.stack(np.meshgrid(*map(self.along, range(self.ndim)), indexing="ij"))
+
+    def at_scale(self, factor: int) -> Lattice:
+        """The same nodes in voxels of a `factor`-fold mean pyramid level, whose voxel 0 has its
+        centre at `(factor - 1) / 2` of the full image."""
+        return Lattice(
+            tuple((o - (factor - 1) / 2) / factor for o in self.origin),
+            tuple(s / factor for s in self.stride),
+            self.shape,
+        )
 
     def crop(self, nodes: Box) -> Lattice:
         """The nodes of a box of node indices."""
