@@ -43,7 +43,7 @@ class FieldArray:
         Raises:
             ValueError: the box cuts a chunk, or the values do not fill it.
         """
-        chunk = [int(c) for c in self.array.chunk_layout.write_chunk.shape or self.shape]
+        chunk = [c or n for c, n in zip(_write_chunk(self.array), self.shape, strict=True)]
         rows = zip(box.start, box.stop, chunk, self.shape, strict=True)
         if any(a % c or (b % c and b != n) or not a < b <= n for a, b, c, n in rows):
             raise ValueError(f"{box} is no union of chunks {chunk} of an array {self.shape}")
@@ -94,3 +94,7 @@ def load(uri: str) -> FieldArray:
     """
     spec = {"driver": "zarr3", "kvstore": store.kvstore_spec(uri)}
     return FieldArray(ts.open(spec, open=True, context=store.write_context()).result())
+
+
+def _write_chunk(array: ts.TensorStore) -> tuple[int | None, ...]:
+    return array.chunk_layout.write_chunk.shape or (None,) * array.rank
