@@ -18,6 +18,7 @@ What follows -- goes to Apache Beam. Exit status: 0 done, 1 some keys failed (li
 
 _JOBS = {
     "stitch": "place overlapping tiles and fuse them into one volume",
+    "align": "align a stack of serial sections into one volume",
     "fuse": "fuse tiles whose matrices are known",
 }
 
@@ -51,7 +52,7 @@ class _Parser(argparse.ArgumentParser):
 def _add_jobs(commands: argparse._SubParsersAction[_Parser]) -> None:
     for name, what in _JOBS.items():
         job = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
-        job.add_argument("source", help="job file (.yaml), tile list, or folder of tiles")
+        job.add_argument("source", help="job file (.yaml), tile list, or folder of images")
         job.add_argument("output", nargs="?", help="folder or bucket prefix of the run")
         _add_settings(job)
         job.add_argument("--stages", help="run these stages alone, comma-separated")
@@ -71,7 +72,7 @@ def _plan(commands: argparse._SubParsersAction[_Parser]) -> None:
     what = "what a job will do, need and cost; nothing is written"
     plan = commands.add_parser("plan", help=what, description=what, allow_abbrev=False)
     plan.add_argument("job", choices=_JOBS)
-    plan.add_argument("source", help="job file (.yaml), tile list, or folder of tiles")
+    plan.add_argument("source", help="job file (.yaml), tile list, or folder of images")
     plan.add_argument("output", nargs="?", help="folder or bucket prefix of the run")
     _add_settings(plan)
     plan.set_defaults(call=_run_plan)
@@ -128,7 +129,7 @@ _TOOLS: dict[str, Callable[[argparse._SubParsersAction[_Parser]], None]] = {
 def _parser() -> _Parser:
     parser = _Parser(
         prog="warpbeam",
-        description="Stitch and fuse microscopy tiles into volumes, on a laptop or a cluster.",
+        description="Stitch, align and fuse microscopy images, on a laptop or a cluster.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -134,18 +134,17 @@ class RunConfig(Section):
     )
 
 
-# Sections that say how or where work is done, not what comes out.
-_NOT_IN_RESULT = {"run", "output", "tiles"}
+# Fields that say how or where work is done, not what comes out.
+_NOT_IN_RESULT = {"run", "output", "tiles", "sections"}
 
 
 class JobConfig(Section):
     """What every job has."""
 
-    tiles: str = Field(description="tile list, or folder of tiles")
+    source_field: ClassVar[str] = "tiles"
+
     output: str = Field(description="folder or bucket prefix of the run")
     input: InputConfig = InputConfig()
-    shading: ShadingConfig = ShadingConfig()
-    blend: BlendConfig = BlendConfig()
     volume: VolumeConfig = VolumeConfig()
     run: RunConfig = RunConfig()
 
@@ -154,14 +153,22 @@ class JobConfig(Section):
         return self.model_dump(mode="json", exclude=_NOT_IN_RESULT)
 
 
-class StitchConfig(JobConfig):
+class TilesConfig(JobConfig):
+    """What every job on tiles has."""
+
+    tiles: str = Field(description="tile list, or folder of tiles")
+    shading: ShadingConfig = ShadingConfig()
+    blend: BlendConfig = BlendConfig()
+
+
+class StitchConfig(TilesConfig):
     """Overlapping tiles with rough positions -> one fused volume and a matrix per tile."""
 
     link: LinkConfig = LinkConfig()
     solve: SolveConfig = SolveConfig()
 
 
-class FuseConfig(JobConfig):
+class FuseConfig(TilesConfig):
     """Tiles with known matrices -> one fused volume."""
 
     shading: ShadingConfig = ShadingConfig(flatfield="off", gain="off")

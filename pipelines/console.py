@@ -24,6 +24,7 @@ def make_job(name: str, source: str, output: str | None, settings: Sequence[str]
         InputError: something that the user gave is wrong.
     """
     kind = _job_kind(name)
+    model = kind.__orig_bases__[0].__args__[0]  # type: ignore[attr-defined]
     given = configuration.parse_settings(settings)
     path = None
     if source.endswith((".yaml", ".yml")):
@@ -31,10 +32,9 @@ def make_job(name: str, source: str, output: str | None, settings: Sequence[str]
         if output is not None:
             given.setdefault("output", output)
     else:
-        given.setdefault("tiles", source)
+        given.setdefault(model.source_field, source)
         if output is not None:
             given.setdefault("output", output)
-    model = kind.__orig_bases__[0].__args__[0]  # type: ignore[attr-defined]
     return kind(configuration.load(model, path, given))
 
 
@@ -43,6 +43,10 @@ def _job_kind(name: str) -> type[Job[Any]]:
         from warpbeam.pipelines.stitch import StitchJob
 
         return StitchJob
+    if name == "align":
+        from warpbeam.pipelines.align import AlignJob
+
+        return AlignJob
     from warpbeam.pipelines.fuse import FuseJob
 
     return FuseJob

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.montage.pair import strip_boxes
-from warpbeam.pipelines.config import JobConfig
+from warpbeam.pipelines.config import TilesConfig
 from warpbeam.pipelines.plan import StagePlan
 from warpbeam.transforms.flatfield import MOST_TILES as FLATFIELD_TILES
 from warpbeam.transforms.stage import Unit
@@ -75,7 +75,7 @@ def links(
     )  # fmt: skip
 
 
-def greys(tiles: TileList, config: JobConfig, *, flatfield: bool) -> list[StagePlan]:
+def greys(tiles: TileList, config: TilesConfig, *, flatfield: bool) -> list[StagePlan]:
     """Estimating the flat field and the gains, where they are wanted."""
     total, largest = tile_bytes(tiles), max(math.prod(t.shape) for t in tiles.tiles)
     channels, found = len(tiles.channels), []
@@ -93,7 +93,7 @@ def greys(tiles: TileList, config: JobConfig, *, flatfield: bool) -> list[StageP
     return found
 
 
-def fuse(tiles: TileList, spec: VolumeSpec, config: JobConfig) -> StagePlan:
+def fuse(tiles: TileList, spec: VolumeSpec, config: TilesConfig) -> StagePlan:
     """Rendering the level-0 shards and the levels inside them."""
     size = itemsize(tiles)
     shard = math.prod(spec.shard)

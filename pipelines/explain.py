@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from warpbeam.pipelines.align_config import AlignConfig
 from warpbeam.pipelines.config import FuseConfig, JobConfig, StitchConfig
 
-_MODELS: dict[str, type[JobConfig]] = {"stitch": StitchConfig, "fuse": FuseConfig}
+_MODELS: dict[str, type[JobConfig]] = {
+    "stitch": StitchConfig,
+    "align": AlignConfig,
+    "fuse": FuseConfig,
+}
 
 
 def text(job: str, *, schema: bool = False) -> str:

@@ -16,13 +16,13 @@ from typing import Any
 from warpbeam.pipelines import fusing
 from warpbeam.pipelines.config import FuseConfig
 from warpbeam.pipelines.graph import JobGraph
-from warpbeam.pipelines.job import Job, Outcome
+from warpbeam.pipelines.job import Outcome, TileJob
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.placement import save_placement
 from warpbeam.transforms.tiles import PlacedTile
 
 
-class FuseJob(Job[FuseConfig]):
+class FuseJob(TileJob[FuseConfig]):
     """The job `fuse`."""
 
     name = "fuse"

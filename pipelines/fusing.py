@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from warpbeam.pipelines import estimate
-from warpbeam.pipelines.config import JobConfig
+from warpbeam.pipelines.config import TilesConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.canvas import LayOut, OutputSettings, frame, load_canvas, volume_spec
@@ -46,13 +46,13 @@ def _unconverted(run: RunFolder) -> Iterator[Unit]:
             yield source.key, [source.row, source.images, source.version]
 
 
-def wants_flatfield(config: JobConfig, tiles: TileList) -> bool:
+def wants_flatfield(config: TilesConfig, tiles: TileList) -> bool:
     """Whether a flat field is estimated: as told, or if there are tiles enough."""
     wanted = config.shading.flatfield
     return wanted == "on" or (wanted == "auto" and len(tiles) >= AUTO_FLATFIELD_TILES)
 
 
-def add_flatfield(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileList) -> None:
+def add_flatfield(graph: JobGraph, run: RunFolder, config: TilesConfig, tiles: TileList) -> None:
     """Estimates the shading that all tiles share, where that is wanted."""
     if not wants_flatfield(config, tiles):
         return
@@ -63,7 +63,7 @@ def add_flatfield(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: Til
     graph.map("flatfield", settings, listing, EstimateFlatField(run, converted, **settings))
 
 
-def add_gain(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileList) -> None:
+def add_gain(graph: JobGraph, run: RunFolder, config: TilesConfig, tiles: TileList) -> None:
     """Matches the brightness of the tiles, where that is wanted."""
     if config.shading.gain == "off":
         return
@@ -75,7 +75,7 @@ def add_gain(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileList
     graph.map("gain", {"offsets": offsets}, functools.partial(one_gain, levels), work)
 
 
-def output_settings(config: JobConfig, tiles: TileList) -> OutputSettings:
+def output_settings(config: TilesConfig, tiles: TileList) -> OutputSettings:
     """The volume that a configuration and a tile list ask for."""
     chosen = config.volume
     flat = tiles.ndim == 2
@@ -93,7 +93,7 @@ def output_settings(config: JobConfig, tiles: TileList) -> OutputSettings:
     )
 
 
-def add_fusion(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileList) -> None:
+def add_fusion(graph: JobGraph, run: RunFolder, config: TilesConfig, tiles: TileList) -> None:
     """Canvas, fused shards, and the levels above them."""
     output = output_settings(config, tiles)
     settings = FuseSettings(config.blend.mode, config.blend.interpolation, config.volume.coverage)
@@ -110,7 +110,7 @@ def add_fusion(graph: JobGraph, run: RunFolder, config: JobConfig, tiles: TileLi
     volumes = {"pyramid": run.volume}
     if config.volume.coverage:
         volumes["coverage"] = run.coverage
-    for level in _coarse_levels(nominal_spec(tiles, output, run)):
+    for level in coarse_levels(nominal_spec(tiles, output, run)):
         for name, uri in volumes.items():
             listing = functools.partial(list_shards, uri, level, graph.ledger("fuse"))
             graph.map(f"{name}_{level}", None, listing, BuildShard(uri))
@@ -122,7 +122,7 @@ def nominal_spec(tiles: TileList, output: OutputSettings, run: RunFolder) -> Vol
     return volume_spec(frame(placed, output, run.format), output, run)
 
 
-def _coarse_levels(nominal: VolumeSpec) -> range:
+def coarse_levels(nominal: VolumeSpec) -> range:
     """Levels that the fuse stage may leave to make; a bound, where solving moves the tiles.
 
     The volume then hardly doubles, and keeps whole shards where it has several.
@@ -141,7 +141,9 @@ def _placed(run: RunFolder, converted: Ledger) -> Iterator[PlacedTile]:
     return (placed for placed in load_placement(run) if placed.source.key in there)
 
 
-def plan(run: RunFolder, config: JobConfig, tiles: TileList, sources: Sequence[TileSource]) -> Plan:
+def plan(
+    run: RunFolder, config: TilesConfig, tiles: TileList, sources: Sequence[TileSource]
+) -> Plan:
     """What the shared stages will do, from the positions in the tile list."""
     spec = nominal_spec(tiles, output_settings(config, tiles), run)
     stages = (
@@ -167,7 +169,9 @@ def numbers(graph: JobGraph, run: RunFolder, seconds: float) -> dict[str, Any]:
     voxels = sum(r["voxels"] for r in records)
     shape = load_canvas(run).shape
     if run.format.startswith("zarr"):
-        ngff.set_window(run.volume, [_window(records, channel) for channel in range(shape[1])])
+        ngff.set_window(
+            run.volume, [display_window(records, channel) for channel in range(shape[1])]
+        )
     covered = sum(r["covered"] for r in records)
     return {
         "output": run.volume,
@@ -178,7 +182,7 @@ def numbers(graph: JobGraph, run: RunFolder, seconds: float) -> dict[str, Any]:
     }
 
 
-def _window(records: Sequence[Record], channel: int) -> tuple[float, float]:
+def display_window(records: Sequence[Record], channel: int) -> tuple[float, float]:
     """The darkest and brightest value of a channel worth showing: 0.5 % and 99.5 %."""
     levels = [
         level

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from warpbeam.pipelines.config import JobConfig
+from warpbeam.pipelines.config import JobConfig, TilesConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.process import set_up_process
@@ -24,6 +24,7 @@ from warpbeam.transforms.storage.tiles import TileList, TileOptions, read_tiles
 from warpbeam.transforms.tiles import TileSource, save_sources, sources_of
 
 Config = TypeVar("Config", bound=JobConfig)
+OnTiles = TypeVar("OnTiles", bound=TilesConfig)
 
 _log = logging.getLogger(__name__)
 
@@ -78,11 +79,14 @@ class Job(ABC, Generic[Config]):
 
     def __post_init__(self) -> None:
         self.run_folder = RunFolder(self.config.output, self.config.volume.format)
-        options = TileOptions(**self.config.input.model_dump())
-        self.tiles: TileList = read_tiles(self.config.tiles, options=options)
+        self.tiles: TileList = self.read(TileOptions(**self.config.input.model_dump()))
         self.sources: list[TileSource] = sources_of(
             self.tiles, direct=_readable_in_parts(self.tiles)
         )
+
+    @abstractmethod
+    def read(self, options: TileOptions) -> TileList:
+        """The tiles, or the sections, that the job works on."""
 
     @abstractmethod
     def build(self, graph: JobGraph) -> None:
@@ -93,15 +97,7 @@ class Job(ABC, Generic[Config]):
         """What the job will do, before anything is done."""
 
     def check(self) -> None:
-        """Raises InputError where the tiles and the settings do not go together."""
-        if self.tiles.ndim == 3 and self.config.blend.interpolation == "lanczos":
-            raise InputError(
-                "this interpolation is for 2-D tiles only",
-                where="blend.interpolation",
-                expected="nearest, linear or cubic for 3-D tiles",
-                got="lanczos",
-                fix="choose cubic",
-            )
+        """Raises InputError where the input and the settings do not go together."""
 
     @abstractmethod
     def prepare(self) -> None:
@@ -243,6 +239,24 @@ class Job(ABC, Generic[Config]):
         except Exception:
             _log.exception("the run is complete, but its report could not be written")
             return None
+
+
+class TileJob(Job[OnTiles]):
+    """A job on a list of tiles."""
+
+    def read(self, options: TileOptions) -> TileList:
+        return read_tiles(self.config.tiles, options=options)
+
+    def check(self) -> None:
+        """Raises InputError where the tiles and the settings do not go together."""
+        if self.tiles.ndim == 3 and self.config.blend.interpolation == "lanczos":
+            raise InputError(
+                "this interpolation is for 2-D tiles only",
+                where="blend.interpolation",
+                expected="nearest, linear or cubic for 3-D tiles",
+                got="lanczos",
+                fix="choose cubic",
+            )
 
 
 def _clear(run: RunFolder) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from warpbeam.pipelines import estimate, fusing
 from warpbeam.pipelines.config import StitchConfig
 from warpbeam.pipelines.graph import JobGraph
-from warpbeam.pipelines.job import Job, Outcome
+from warpbeam.pipelines.job import Outcome, TileJob
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.convert import usable
 from warpbeam.transforms.link import (
@@ -40,7 +40,7 @@ from warpbeam.transforms.tiles import TileSource
 _BLOCKS = {"translation": 1, "rigid": 6, "affine": 6}
 
 
-class StitchJob(Job[StitchConfig]):
+class StitchJob(TileJob[StitchConfig]):
     """The job `stitch`."""
 
     name = "stitch"

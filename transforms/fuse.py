@@ -28,7 +28,7 @@ from warpbeam.transforms.tiles import PlacedTile, TileReader, TileSource
 
 # How many brightness levels a shard reports for the display window of the volume.
 _QUANTILES = np.linspace(0, 1, 33)
-_SAMPLE_STRIDE = 16
+SAMPLE_STRIDE = 16
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,10 @@ class FuseShard:
                 interpolation=self._settings.interpolation, dtype=values.dtype,
                 count=count.reshape(plane.shape) if counting and at == 0 else None,
             )  # fmt: skip
-            seen = render.covered_samples(plane, views, _SAMPLE_STRIDE)
+            seen = render.covered_samples(plane, views, SAMPLE_STRIDE)
             covered += float(seen.mean()) * plane.size
-            quantiles.append(_brightness(values[:, at].reshape(plane.shape), seen))
+            sample = values[:, at].reshape(plane.shape)[..., ::SAMPLE_STRIDE, ::SAMPLE_STRIDE]
+            quantiles.append(brightness(sample[seen]))
         written = target.write_with_levels(box, values)
         if counting:
             first = Box((box.start[0], 0, *box.start[2:]), (box.stop[0], 1, *box.stop[2:]))
@@ -180,7 +181,6 @@ class FuseShard:
         )
 
 
-def _brightness(values: np.ndarray[Any, Any], seen: np.ndarray[Any, Any]) -> list[float]:
-    """The quantiles of a fixed sample of the covered voxels; empty where there is none."""
-    sample = values[..., ::_SAMPLE_STRIDE, ::_SAMPLE_STRIDE][seen]
+def brightness(sample: np.ndarray[Any, Any]) -> list[float]:
+    """The quantiles of a sample of the covered voxels; empty where there is none."""
     return np.quantile(sample, _QUANTILES).tolist() if sample.size else []

@@ -38,6 +38,20 @@ class ShardKey(NamedTuple):
     block: tuple[int, ...]
 
 
+class NodesKey(NamedTuple):
+    """One block of nodes of one section; the index of the block, in yx order."""
+
+    section: int
+    block: tuple[int, ...]
+
+
+class RunKey(NamedTuple):
+    """Consecutive sections that one worker goes through, from `first` to `last`."""
+
+    first: int
+    last: int
+
+
 class KeyCoder(beam.coders.Coder):
     """Keys of one kind as compact JSON: deterministic, and readable in a dump."""
 
@@ -72,5 +86,5 @@ def _as_tuple(value: Any) -> Any:
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
-for _kind in (MontageKey, TileKey, ShardKey):
+for _kind in (MontageKey, TileKey, ShardKey, NodesKey, RunKey):
     beam.coders.registry.register_coder(_kind, KeyCoder)

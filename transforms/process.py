@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 
 import cv2
 
 # mallopt(3): glibc's parameter by number.
 _M_ARENA_MAX = -8
 _ARENAS = 2
+_JAX_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 @functools.cache
@@ -24,3 +26,19 @@ def set_up_process() -> None:
     cv2.setNumThreads(1)
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+@functools.cache
+def set_up_jax() -> None:
+    """One thread per JAX program on a CPU, and compiled programs kept on disk.
+
+    A program takes seconds to compile and milliseconds to load; the store is shared by all
+    processes of a machine. `JAX_COMPILATION_CACHE_DIR` names another place for it.
+    """
+    os.environ.setdefault("XLA_FLAGS", _JAX_FLAGS)
+    import jax
+
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "warpbeam", "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

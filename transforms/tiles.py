@@ -18,6 +18,7 @@ from warpbeam.transforms.storage.tiles import Tile, TileList
 
 Pixels = np.ndarray[Any, Any]
 Rows = tuple[tuple[float, ...], ...]
+Ref = tuple[str, int, int, int, int | None]
 
 
 class TileSource(NamedTuple):
@@ -27,7 +28,7 @@ class TileSource(NamedTuple):
         key: identity of the tile.
         row: its row in the converted tiles and in the tile list.
         shape: yx or zyx.
-        images: `(file, series, channel, time)` per channel.
+        images: the fields of an `ImageRef` per channel.
         mask: the same for its mask, or None.
         direct: the images can be read in parts where they lie; else the converted tile is read.
         stage: where the tile list has it, source voxel to world voxel, in rows.
@@ -38,8 +39,8 @@ class TileSource(NamedTuple):
     key: TileKey
     row: int
     shape: tuple[int, ...]
-    images: tuple[tuple[str, int, int, int], ...]
-    mask: tuple[str, int, int, int] | None
+    images: tuple[Ref, ...]
+    mask: Ref | None
     direct: bool
     stage: Rows
     version: str
@@ -120,5 +121,5 @@ class TileReader:
         return None if source.mask is None else self._masks(source.mask)[box.slices]
 
 
-def _read_whole_mask(ref: tuple[str, int, int, int]) -> Pixels:
+def _read_whole_mask(ref: Ref) -> Pixels:
     return images.read(ImageRef(*ref)) > 0

@@ -17,7 +17,7 @@ from warpbeam.transforms.storage import store
 
 # About a quarter of a megavoxel: a strip of overlap reads little beside it, and the file
 # count stays moderate.
-_CHUNK = {2: (512, 512), 3: (16, 128, 128)}
+CHUNK = {2: (512, 512), 3: (16, 128, 128)}
 
 
 class TileStore:
@@ -37,9 +37,16 @@ class TileStore:
         spec = {"driver": "zarr3", "kvstore": store.kvstore_spec(uri)}
         return cls(ts.open(spec, context=store.context()).result())
 
-    def write(self, row: int, channel: int, pixels: Num[np.ndarray, "..."]) -> int:
-        """Stores one channel of one tile; returns its bytes once they are committed."""
-        window = Box.of_shape(pixels.shape)
+    def write(
+        self,
+        row: int,
+        channel: int,
+        pixels: Num[np.ndarray, "..."],
+        start: tuple[int, ...] | None = None,
+    ) -> int:
+        """Stores one channel of one tile, or the part of it that begins at `start`, which must
+        be whole chunks; returns its bytes once they are committed."""
+        window = Box.of_shape(pixels.shape, start)
         self._array[row, channel][window.slices].write(pixels).result()
         return int(pixels.nbytes)
 
@@ -50,7 +57,7 @@ class TileStore:
 
 def _spec(uri: str, shape: tuple[int, ...], dtype: str) -> dict[str, Any]:
     spatial = shape[2:]
-    chunk = [min(c, n) for c, n in zip(_CHUNK[len(spatial)], spatial, strict=True)]
+    chunk = [min(c, n) for c, n in zip(CHUNK[len(spatial)], spatial, strict=True)]
     lz4 = {"cname": "lz4", "clevel": 1, "shuffle": "shuffle"}
     return {
         "driver": "zarr3",

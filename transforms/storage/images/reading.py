@@ -49,7 +49,7 @@ def probe(ref: ImageRef) -> ImageInfo:
     """What an image is, from its header, after a check that the file is complete.
 
     Raises:
-        InputError: no such file, unreadable, truncated, or no such series, channel or time.
+        InputError: no such file, unreadable, truncated, or no such series, channel, time or plane.
     """
     with _borrow(ref) as image:
         return _checked(ref, image.info)
@@ -67,11 +67,12 @@ def read(ref: ImageRef, box: Box | None = None) -> Array:
         info = _checked(ref, image.info)
         whole = Box.of_shape(info.shape)
         part = whole if box is None else box
+        z = ref.plane or 0
         if part.ndim != whole.ndim or (part and not whole.contains(part)):
             raise ValueError(f"box {part} does not lie inside {whole} of {ref.file}")
         if not part:
             return np.empty(part.shape, info.dtype)
-        cube = part if part.ndim == 3 else Box((0, *part.start), (1, *part.stop))
+        cube = part if part.ndim == 3 else Box((z, *part.start), (z + 1, *part.stop))
         data = image.read(ref.channel, ref.time, cube)
     grey = _grey(ref.file, data).reshape(part.shape)
     return np.ascontiguousarray(grey, np.dtype(info.dtype))
@@ -86,7 +87,10 @@ def close_all() -> None:
 def _checked(ref: ImageRef, info: ImageInfo) -> ImageInfo:
     _check_index(ref, "channel", ref.channel, info.channels)
     _check_index(ref, "time", ref.time, info.times)
-    return info
+    if ref.plane is None:
+        return info
+    _check_index(ref, "plane", ref.plane, info.shape[0] if len(info.shape) == 3 else 1)
+    return info.one_plane()
 
 
 def _check_index(ref: ImageRef, name: str, index: int, count: int) -> None:

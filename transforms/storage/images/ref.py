@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,12 +24,14 @@ class ImageRef:
         series: which image of a file that holds several.
         channel: index inside the file.
         time: index inside the file.
+        plane: index along z, where the image is one plane of a volume.
     """
 
     file: str
     series: int = 0
     channel: int = 0
     time: int = 0
+    plane: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class ImageInfo:
     series: int = 1
     channel_names: tuple[str, ...] = field(default=())
     colour: bool = False
+
+    def one_plane(self) -> ImageInfo:
+        """The same of any plane of a volume."""
+        voxel = self.voxel_um and self.voxel_um[-2:]
+        return replace(self, shape=self.shape[-2:], chunk=self.chunk[-2:], voxel_um=voxel)
 
     @property
     def random_access(self) -> bool:

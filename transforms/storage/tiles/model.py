@@ -146,7 +146,10 @@ def _refs(tile: Tile) -> tuple[ImageRef, ...]:
 
 
 def _facts(tile: Tile, root: str, marks: dict[str, list[object]]) -> list[object]:
-    refs = [[r.file[len(root) :], r.series, r.channel, r.time, marks[r.file]] for r in _refs(tile)]
+    refs = [
+        [r.file[len(root) :], r.series, r.channel, r.time, r.plane, marks[r.file]]
+        for r in _refs(tile)
+    ]
     return [*tile.key, refs, tile.shape, tile.dtype, tile.position, tile.matrix]
 
 

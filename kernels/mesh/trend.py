@@ -1,0 +1,67 @@
+"""What a chain of sections adds up, told apart from what it aligns.
+
+Flow between neighbours holds two things: how the sections were displaced, and how the tissue
+itself runs on (a fibre that is cut obliquely moves from section to section). The first jumps from
+section to section; the second is nearly the same over many. Followed blindly, a chain straightens
+every oblique fibre and drifts away. So of the meshes of a stack, what varies slowly along z
+is taken out again: in each node over a window of sections, and of the mean displacement
+of whole sections its linear trend. (IMOD's xftoxg does the same for affine matrices.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Numbers = Sequence[int] | Int[np.ndarray, " n"]
+Series = Float[np.ndarray, "z c"]
+Stack = Float[np.ndarray, "z c y x"]
+
+
+def linear_trend(sections: Numbers, shift: Series) -> Series:
+    """The steady drift of whole sections, about the middle of the stack.
+
+    The slope is the median step, so that jumps of the stage are no drift.
+
+    Args:
+        sections: their numbers, ascending; some may be missing.
+        shift: mean displacement of each, px.
+    """
+    at = np.asarray(sections, float)
+    if len(at) < 3:
+        return np.zeros_like(shift)
+    step = np.median(np.diff(shift, axis=0) / np.diff(at)[:, None], axis=0)
+    line = step * at[:, None]
+    return line + np.median(shift - line, axis=0)
+
+
+def slow_part(
+    sections: Numbers, offsets: Stack, wanted: Numbers, window: int
+) -> Float[np.ndarray, "wanted c y x"]:
+    """The offsets of the `wanted` sections smoothed along z.
+
+    A local line with tricube weights (Cleveland 1979, doi 10.1080/01621459.1979.10481038), so
+    that the ends of the stack are treated like its middle.
+
+    Args:
+        sections: numbers of the sections, ascending.
+        offsets: of their nodes, px, all known.
+        wanted: numbers of sections.
+        window: sections on either side that count.
+    """
+    at = np.asarray(sections, float)
+    flat = offsets.reshape(len(offsets), -1)
+    rows = np.stack([_local_line((at - z) / (window + 1)) for z in wanted])
+    return (rows @ flat).reshape(len(wanted), *offsets.shape[1:])
+
+
+def _local_line(away: Float[np.ndarray, " z"]) -> Float[np.ndarray, " z"]:
+    """Weights whose sum with values is the value at 0 of the best line."""
+    weight = np.clip(1 - np.abs(away) ** 3, 0, None) ** 3
+    total, first, second = (float((weight * away**k).sum()) for k in range(3))
+    spread = total * second - first**2
+    if spread <= 1e-9 * total**2:
+        return weight / total
+    return weight * (second - first * away) / spread

@@ -1,0 +1,228 @@
+"""`align`: a stack of serial sections -> one aligned volume and a map per section.
+
+warpbeam align sections/ aligned/
+warpbeam align job.yaml --set preset=em_3d -- --runner=FlinkRunner --parallelism=64
+
+from warpbeam.pipelines import align
+from warpbeam.pipelines.align_config import AlignConfig
+align.run(AlignConfig(sections="sections", output="aligned"))
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from warpbeam.kernels.flow.clean import CleanSettings
+from warpbeam.kernels.flow.reconcile import ReconcileSettings
+from warpbeam.kernels.mesh.chain import ChainSettings
+from warpbeam.pipelines import align_numbers, align_plan, fusing
+from warpbeam.pipelines.align_config import AlignConfig
+from warpbeam.pipelines.graph import JobGraph
+from warpbeam.pipelines.job import Job, Outcome
+from warpbeam.pipelines.plan import Plan
+from warpbeam.transforms.align import clean, frame, measure, mesh, output, reading, render, settle
+from warpbeam.transforms.canvas import OutputSettings
+from warpbeam.transforms.placement import save_placement
+from warpbeam.transforms.pyramid import BuildShard, list_shards
+from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.tiles import TileList, TileOptions
+from warpbeam.transforms.storage.tiles.sections import read_sections
+from warpbeam.transforms.tiles import PlacedTile
+
+
+class AlignJob(Job[AlignConfig]):
+    """The job `align`."""
+
+    name = "align"
+
+    def read(self, options: TileOptions) -> TileList:
+        return read_sections(self.config.sections, options=options)
+
+    def prepare(self) -> None:
+        save_placement(self.run_folder, [PlacedTile(s, s.stage) for s in self.sources])
+
+    def build(self, graph: JobGraph) -> None:
+        fusing.add_convert(graph, self.run_folder, self.tiles)
+        self._add_reduction(graph)
+        self._add_flow(graph)
+        self._add_meshes(graph)
+        self._add_volume(graph)
+
+    def _add_reduction(self, graph: JobGraph) -> None:
+        run, scales = self.run_folder, self.reductions
+        if not scales:
+            return
+        largest = tuple(max(n) for n in zip(*(t.shape for t in self.tiles), strict=True))
+        shape = (len(self.tiles), *largest)
+        work = reading.ReduceSection(run, self.sections, scales, shape, self.tiles.dtype)
+        listing = functools.partial(reading.list_reductions, run, graph.ledger("convert"))
+        graph.map("reduce", [asdict(self.sections), scales], listing, work)
+
+    def _add_flow(self, graph: JobGraph) -> None:
+        run, given = self.run_folder, self.config.flow
+        before = graph.stages[-1].ledger if self.reductions else None
+        laid_out = self.frame_settings
+        graph.map(
+            "frame", asdict(laid_out), functools.partial(frame.one_frame, run),
+            frame.LayOutFrame(run, laid_out), critical=True,
+        )  # fmt: skip
+        measuring = measure.MeasureSettings(given.patch_px, given.search_px, given.steps)
+        graph.map(
+            "flow", [asdict(self.sections), asdict(measuring)],
+            functools.partial(measure.list_flows, run, before),
+            measure.MeasureFlow(run, self.sections, measuring),
+        )  # fmt: skip
+        rules = clean.CleanRules(
+            CleanSettings(given.min_peak_ratio, max_deviation=given.max_deviation_px),
+            ReconcileSettings(min_component=given.min_component),
+            given.bridge_above,
+        )
+        graph.map(
+            "clean", asdict(rules),
+            functools.partial(clean.list_cleaning, run, before, graph.ledger("flow")),
+            clean.CleanFlow(run, self.sections, measuring, rules),
+        )  # fmt: skip
+
+    def _add_meshes(self, graph: JobGraph) -> None:
+        run, given = self.run_folder, self.config.mesh
+        settings = mesh.MeshSettings(
+            given.bending_px,
+            given.spring,
+            given.block_sections,
+            ChainSettings(given.least_known, given.most_scatter_px),
+            given.skip,
+        )
+        graph.map(
+            "mesh", asdict(settings),
+            functools.partial(mesh.list_blocks, run, graph.ledger("clean"), settings),
+            mesh.RelaxBlock(run, settings), critical=True,
+        )  # fmt: skip
+        meshes = graph.ledger("mesh")
+        graph.map(
+            "starts", None, functools.partial(mesh.one_start, meshes),
+            mesh.ComposeStarts(run, meshes, settings), critical=True,
+        )  # fmt: skip
+        graph.map(
+            "chain", None, functools.partial(mesh.list_chains, meshes, graph.ledger("starts")),
+            mesh.ChainBlock(run, settings), critical=True,
+        )  # fmt: skip
+        voxel = self.output_settings.voxel
+        settling = settle.SettleSettings(
+            given.linear_drift, given.drift_sections, (voxel[1], voxel[2]), voxel[0],
+            self.output_settings.unit,
+        )  # fmt: skip
+        graph.map(
+            "settle", asdict(settling),
+            functools.partial(settle.list_runs, run, graph.ledger("chain"), settling),
+            settle.SettleSections(run, settling), critical=True,
+        )  # fmt: skip
+
+    def _add_volume(self, graph: JobGraph) -> None:
+        run, wanted = self.run_folder, self.output_settings
+        settled = graph.ledger("settle")
+        graph.map(
+            "canvas", asdict(wanted), functools.partial(output.one_canvas, settled),
+            output.LayOutAligned(run, settled, wanted), critical=True,
+        )  # fmt: skip
+        graph.map(
+            "invert", None,
+            functools.partial(output.list_inversions, settled, graph.ledger("canvas")),
+            output.InvertSections(run), critical=True,
+        )  # fmt: skip
+        drawing = render.RenderSettings(
+            self.config.render.interpolation, self.config.render.background
+        )
+        graph.map(
+            "render", asdict(drawing),
+            functools.partial(render.list_renders, run, graph.ledger("invert")),
+            render.RenderShard(run, drawing),
+        )  # fmt: skip
+        for level in align_plan.coarse_levels(self.tiles, wanted, run):
+            listing = functools.partial(list_shards, run.volume, level, graph.ledger("render"))
+            graph.map(f"pyramid_{level}", None, listing, BuildShard(run.volume))
+
+    @property
+    def sections(self) -> reading.SectionSettings:
+        """What of a section is compared."""
+        return reading.SectionSettings(self.config.flow.channel, self.config.flow.background)
+
+    @property
+    def reductions(self) -> tuple[int, ...]:
+        """The reductions that are stored."""
+        return tuple(sorted(k for k in self.config.flow.scales if k > 1))
+
+    @property
+    def frame_settings(self) -> frame.FrameSettings:
+        given = self.config.flow
+        nodes = max(given.block_px * min(given.scales) // given.stride_px, 1)
+        return frame.FrameSettings(given.stride_px, nodes, given.scales, given.gaps, given.bridges)
+
+    @property
+    def output_settings(self) -> OutputSettings:
+        chosen, voxel = self.config.volume, self.tiles.voxel_um or (1.0, 1.0)
+        return OutputSettings(
+            dtype=self.tiles.dtype,
+            channels=self.tiles.channels,
+            chunk=chosen.chunk_3d,
+            shard=chosen.shard_3d,
+            compression=chosen.compression,
+            voxel=(1.0,) * (3 - len(voxel)) + tuple(voxel),
+            unit="micrometer" if self.tiles.voxel_um else None,
+            pyramid=chosen.pyramid,
+            coverage=False,
+        )
+
+    def check(self) -> None:
+        """Refuses what cannot be aligned: a channel that is not there, several times, patches
+        larger than the sections."""
+        flow = self.config.flow
+        channels = len(self.tiles.channels)
+        if flow.channel >= channels:
+            raise InputError(
+                "there is no such channel",
+                where="flow.channel",
+                expected=f"0 to {channels - 1} ({', '.join(self.tiles.channels)})",
+                got=str(flow.channel),
+                fix="choose one of these",
+            )
+        times = sorted({t.time for t in self.tiles})
+        if len(times) > 1:
+            raise InputError(
+                "the sections were recorded at several times",
+                where=self.config.sections,
+                expected="one time",
+                got=f"times {times[0]} to {times[-1]}",
+                fix="align one time after the other",
+            )
+        smallest = min(min(t.shape) for t in self.tiles)
+        if flow.patch_px * min(flow.scales) > smallest:
+            raise InputError(
+                "a patch is larger than a section",
+                where="flow.patch_px, flow.scales",
+                expected=f"at most {smallest} px of the section",
+                got=f"{flow.patch_px} px at a reduction of {min(flow.scales)}",
+                fix="choose smaller patches or a finer scale",
+            )
+
+    def plan(self) -> Plan:
+        return align_plan.plan(
+            self.run_folder, self.config, self.tiles, self.sources, self.output_settings
+        )
+
+    def numbers(self, graph: JobGraph, seconds: float) -> dict[str, Any]:
+        return align_numbers.numbers(graph, self.run_folder, seconds)
+
+
+def run(
+    config: AlignConfig,
+    flags: Sequence[str] = (),
+    *,
+    stages: Sequence[str] | None = None,
+    overwrite: bool = False,
+    watch: Callable[[], Any] | None = None,
+) -> Outcome:
+    """Runs or continues the job; see `Job.execute`."""
+    return AlignJob(config).execute(flags, stages=stages, overwrite=overwrite, watch=watch)

@@ -1,0 +1,167 @@
+"""Settings of the job `align`, and presets that hold the field's habits, each with its reason."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from warpbeam.pipelines.config import JobConfig, Section, VolumeConfig
+
+
+class RoughConfig(Section):
+    """The first placement of the sections: one matrix each, from whole images."""
+
+    model: Literal["none", "translation", "rigid", "affine"] = Field(
+        "translation", description="what may happen to a section; none: they are nearly aligned"
+    )
+    method: Literal["auto", "sift", "ncc"] = Field(
+        "auto",
+        description="keypoints, or correlation over all shifts (and turns); auto: keypoints, and "
+        "correlation where they fail",
+    )
+    longest_px: int = Field(
+        800, ge=64, le=8192, description="sections are reduced to about this size, px"
+    )
+    gaps: int = Field(
+        3, ge=1, le=10,
+        description="sections are compared over so many, so that one bad pair breaks nothing",
+    )  # fmt: skip
+    rotation_deg: float = Field(
+        10.0, ge=0, le=180, description="largest turn between neighbours that ncc looks for"
+    )
+
+
+class FlowConfig(Section):
+    """How neighbouring sections are compared, patch by patch."""
+
+    channel: int = Field(0, ge=0, description="the channel that is compared")
+    background: float | None = Field(
+        None, description="grey value that means 'no data', such as 0 around a montage"
+    )
+    scales: tuple[int, ...] = Field(
+        (1, 2),
+        description="reductions of the images (1: none), the one to trust most first; the others "
+        "fill in where it finds nothing",
+    )
+    patch_px: int = Field(160, ge=16, le=1024, description="side of a patch, px of the reduction")
+    stride_px: int = Field(40, ge=2, le=1024, description="distance of nodes, px of the section")
+    search_px: int = Field(
+        40, ge=2, le=512, description="how far a patch is looked for, px of the reduction"
+    )
+    steps: int = Field(1, ge=0, le=5, description="refinements; 0 keeps rigid patches")
+    gaps: tuple[int, ...] = Field((1, 2), description="distances of the sections compared")
+    bridges: tuple[int, ...] = Field(
+        (3, 4), description="further distances, where none of `gaps` gave a vector"
+    )
+    bridge_above: float = Field(
+        0.05, ge=0, le=1,
+        description="share of a section without a vector above which `bridges` are measured",
+    )  # fmt: skip
+    min_peak_ratio: float = Field(
+        1.3, ge=1, description="best peak of a patch over its second; lower is ambiguous"
+    )
+    max_deviation_px: float = Field(
+        10.0, gt=0, description="a vector may differ so much from the median around it, px"
+    )
+    min_component: int = Field(
+        4, ge=1, description="nodes of a connected piece of flow; smaller ones are dropped"
+    )
+    block_px: int = Field(
+        2560, ge=256, description="side of the area that a worker measures, px of the reduction"
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> FlowConfig:
+        for name in ("scales", "gaps"):
+            values = getattr(self, name)
+            if not values or min(values) < 1 or len(set(values)) < len(values):
+                raise ValueError(f"{name} must be some positive numbers, each once, got {values}")
+        if any(k & (k - 1) for k in self.scales):
+            raise ValueError(f"scales must be powers of two, got {self.scales}")
+        if set(self.gaps) & set(self.bridges) or min((*self.bridges, 1)) < 1:
+            raise ValueError(f"bridges {self.bridges} must be positive and not among the gaps")
+        return self
+
+
+class MeshConfig(Section):
+    """How flow becomes one smooth map per section."""
+
+    bending_px: float = Field(
+        160.0, gt=0, description="stiffness: a bend of this wavelength is followed by half"
+    )
+    spring: float = Field(0.0, ge=0, description="springs towards the section's own shape")
+    block_sections: int = Field(50, ge=2, description="sections of a block along z")
+    least_known: float = Field(
+        0.1, gt=0, le=1, description="share of the nodes that need flow, or a section is bad"
+    )
+    most_scatter_px: float = Field(
+        6.0, gt=0, description="a section whose flow scatters more about its mesh is bad, px"
+    )
+    skip: tuple[int, ...] = Field((), description="sections that no other is aligned to")
+    linear_drift: bool = Field(
+        True, description="take the steady drift of whole sections out again: tissue cut obliquely"
+    )
+    drift_sections: int = Field(
+        20, ge=0,
+        description="take bends that vary slowly over so many sections out again; 0: keep them",
+    )  # fmt: skip
+
+
+class RenderConfig(Section):
+    """How the aligned sections are drawn."""
+
+    interpolation: Literal["nearest", "linear", "cubic", "lanczos"] = Field(
+        "linear", description="how a section is sampled"
+    )
+    background: float = Field(0.0, description="grey value where there is no section")
+
+
+# What differs from the defaults above, which are those of em_2d.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    # Thin sections, 4-10 nm in plane, 30-50 nm apart: 160 px hold some dozen membranes; content
+    # changes within two sections.
+    "em_2d": {},
+    # Block face images with isotropic voxels: neighbours look alike over several sections, smaller
+    # patches follow finer bends, and nearly all drift is of whole sections.
+    "em_3d": {
+        "flow": {"patch_px": 80, "stride_px": 20, "search_px": 30, "scales": (1,)},
+        "mesh": {"bending_px": 160.0},
+        "rough": {"model": "none"},
+    },
+    # Expanded tissue in the light microscope: soft, sparse, blurred structures; larger bends, and
+    # noise that asks for reduced images.
+    "liconn": {
+        "flow": {"patch_px": 80, "stride_px": 40, "search_px": 40, "scales": (2, 4)},
+        "mesh": {"bending_px": 240.0},
+    },
+}
+
+
+class AlignConfig(JobConfig):
+    """A stack of serial sections -> one aligned volume and a map per section."""
+
+    source_field: ClassVar[str] = "sections"
+
+    sections: str = Field(description="folder of images, a volume, or a list of sections")
+    preset: Literal["em_2d", "em_3d", "liconn"] = Field(
+        "em_2d", description="defaults for a kind of data; what is set beside it wins"
+    )
+    rough: RoughConfig = RoughConfig()
+    flow: FlowConfig = FlowConfig()
+    mesh: MeshConfig = MeshConfig()
+    render: RenderConfig = RenderConfig()
+    volume: VolumeConfig = VolumeConfig(chunk_3d=(16, 128, 128), shard_3d=(32, 1024, 1024))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, values: Any) -> Any:
+        """The preset's values below those that are given."""
+        if not isinstance(values, dict):
+            return values
+        merged = dict(values)
+        for section, preset in PRESETS.get(values.get("preset", "em_2d"), {}).items():
+            given = values.get(section, {})
+            if isinstance(given, dict):
+                merged[section] = {**preset, **given}
+        return merged

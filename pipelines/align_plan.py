@@ -1,0 +1,105 @@
+"""What `align` will do, need and cost, before anything is done.
+
+The rates were measured on one core of a 2.4 GHz server; they are for orders of magnitude.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from warpbeam.pipelines import estimate
+from warpbeam.pipelines.align_config import AlignConfig
+from warpbeam.pipelines.fusing import coarse_levels as coarse_levels_of
+from warpbeam.pipelines.plan import Plan, StagePlan
+from warpbeam.transforms.canvas import Canvas, OutputSettings, volume_spec
+from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.storage.tiles import TileList
+from warpbeam.transforms.storage.volume_spec import VolumeSpec
+from warpbeam.transforms.tiles import TileSource
+
+# JAX beside what every worker loads.
+_JAX_MEMORY = 250_000_000
+_PATCH_VOXELS_PER_S = 40e6
+_REDUCE_BYTES_PER_S = 300e6
+_NODES_PER_S = 150e3
+_RENDER_VOXELS_PER_S = 40e6
+# Float images that a measurement holds at once: two pyramids, their smooth versions, products.
+_FLOW_IMAGES = 24
+
+
+def plan(
+    run: RunFolder,
+    config: AlignConfig,
+    tiles: TileList,
+    sources: Sequence[TileSource],
+    output: OutputSettings,
+) -> Plan:
+    """The plan of an `align` job, from sections that lie on one another."""
+    flow, size = config.flow, estimate.itemsize(tiles)
+    spec = nominal_spec(tiles, output, run)
+    depth, plane = spec.shape[2], math.prod(spec.shape[3:])
+    nodes = math.ceil(spec.shape[3] / flow.stride_px) * math.ceil(spec.shape[4] / flow.stride_px)
+    pairs = depth * len(flow.gaps) * len(flow.scales)
+    side = flow.block_px + flow.patch_px + 2 * flow.search_px
+    block = min(side**2, 1.2 * plane / min(flow.scales) ** 2)
+    patches = pairs * nodes * flow.patch_px**2
+    blocks = max(math.ceil(plane / (flow.block_px * min(flow.scales)) ** 2), 1)
+    read = round(pairs * 2 * plane * size / min(flow.scales) ** 2)
+    window = math.prod(spec.shard[3:]) * size
+    stages = [
+        estimate.convert(tiles, needed=not all(s.direct for s in sources)),
+        StagePlan(
+            "reduce", len(tiles) if max(flow.scales) > 1 else 0, depth * plane * size,
+            depth * plane * size // 4, 16 * (1024 * max(flow.scales)) ** 2,
+            depth * plane * size / _REDUCE_BYTES_PER_S,
+        ),
+        StagePlan(
+            "flow", depth * blocks, read, pairs * nodes * 20,
+            round(_JAX_MEMORY + _FLOW_IMAGES * 4 * block), patches / _PATCH_VOXELS_PER_S / 10,
+        ),
+        StagePlan(
+            "mesh", math.ceil(depth / config.mesh.block_sections), pairs * nodes * 8,
+            depth * nodes * 8,
+            config.mesh.block_sections * nodes * 16 * (len(flow.gaps) + 2) + 1000 * nodes,
+            depth * nodes / _NODES_PER_S * 3,
+        ),
+        StagePlan(
+            "settle", math.ceil(depth / 16), depth * nodes * 16, depth * nodes * 24,
+            (16 + 2 * config.mesh.drift_sections) * nodes * 64, depth * nodes / _NODES_PER_S,
+        ),
+        StagePlan(
+            "render",
+            math.prod(math.ceil(n / s) for n, s in zip(spec.shape, spec.shard, strict=True)),
+            depth * plane * size, depth * plane * size * 4 // 3,
+            round(math.prod(spec.shard) * size * 3.5 + 4 * window + 60e6),
+            depth * plane * len(tiles.channels) / _RENDER_VOXELS_PER_S,
+        ),
+        estimate.pyramid(spec, size),
+    ]  # fmt: skip
+    what = (
+        f"{len(tiles)} sections of {' x '.join(map(str, tiles.tiles[0].shape))} {tiles.dtype}, "
+        f"{len(tiles.channels)} channels",
+        f"-> {run.volume}: about {' x '.join(map(str, spec.shape))} (tczyx), "
+        f"{len(spec.levels)} levels, shards {' x '.join(map(str, spec.shard))}",
+    )
+    return Plan(tuple(stages), estimate.BASE_MEMORY, what)
+
+
+def nominal_spec(tiles: TileList, output: OutputSettings, run: RunFolder) -> VolumeSpec:
+    """The volume as it would be if the sections lay on one another."""
+    numbers = [t.section for t in tiles]
+    depth = max(numbers) - min(numbers) + 1
+    plane = tuple(max(n) for n in zip(*(t.shape for t in tiles), strict=True))
+    shape = (1, len(tiles.channels), depth, *plane)
+    shard = tuple(
+        min(s, math.ceil(n / c) * c)
+        for s, c, n in zip(output.shard, output.chunk, shape[2:], strict=True)
+    )
+    canvas = Canvas(3, (min(numbers), 0, 0), (0,), (), shape, (1, 1, *shard))
+    return volume_spec(canvas, output, run)
+
+
+def coarse_levels(tiles: TileList, output: OutputSettings, run: RunFolder) -> range:
+    """Levels that the render stage may leave to make."""
+    return coarse_levels_of(nominal_spec(tiles, output, run))

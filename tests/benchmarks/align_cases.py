@@ -1,0 +1,102 @@
+"""Stacks of sections with a known misalignment, and how well a map undoes it.
+
+A section of a case is drawn from the true one at `p + d(p)`, with `d` a drift that is shared by
+the section and a smooth warp of its own; so a map that moves p to `p + d(p)`, up to one smooth
+gauge for the whole stack, aligns it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from flow_cases import sample
+
+
+@dataclass(frozen=True)
+class Case:
+    """`sections` [z, y, x] as the microscope gave them, and each one's true displacement."""
+
+    sections: np.ndarray
+    drift: np.ndarray
+    phases: np.ndarray
+    amplitude: float
+
+    def truth(self, z: int, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """`d` of section z at any points, [2, ...], px."""
+        size = min(self.sections.shape[1:])
+        out = []
+        for axis in range(2):
+            total = np.zeros(np.shape(y))
+            for ky, kx, phase in self.phases[z, axis]:
+                total = total + np.sin(2 * np.pi * (ky * y + kx * x) / size + phase)
+            out.append(self.drift[z, axis] + self.amplitude / len(self.phases[z, axis]) * total)
+        return np.stack(out)
+
+
+def load_stack(folder: Path) -> np.ndarray:
+    """All images of a folder, sorted by name: [z, y, x]."""
+    names = sorted(p for p in folder.iterdir() if p.suffix in (".png", ".tif", ".tiff"))
+    return np.stack([cv2.imread(str(p), cv2.IMREAD_GRAYSCALE) for p in names])
+
+
+def sheared(
+    stack: np.ndarray, *, amplitude: float = 4.0, waves: float = 1.0, seed: int = 0
+) -> Case:
+    """An aligned stack taken apart: steps of 0.45 px, one in fifty of 3 to 10 px, and a smooth
+    warp of up to `amplitude` px in each section.
+
+    Sections are drawn with a reflected margin; content near the border is made up.
+    """
+    rng = np.random.default_rng(seed)
+    n, height, width = stack.shape
+    steps = rng.normal(0, 0.45, (n, 2))
+    large = rng.random(n) < 0.02
+    angle = rng.uniform(0, 2 * np.pi, n)
+    size = rng.uniform(3, 10, n)
+    steps[large] = (size[:, None] * np.stack([np.sin(angle), np.cos(angle)], 1))[large]
+    steps[0] = 0
+    drift = np.cumsum(steps, axis=0)
+    phases = np.empty((n, 2, 3, 3))
+    phases[..., :2] = rng.uniform(-waves, waves, (n, 2, 3, 2))
+    phases[..., 2] = rng.uniform(0, 2 * np.pi, (n, 2, 3))
+    case = Case(stack, drift, phases, amplitude)
+    y, x = np.mgrid[:height, :width].astype(float)
+    drawn = np.empty_like(stack)
+    for z in range(n):
+        u = case.truth(z, y, x)
+        drawn[z] = np.clip(np.rint(sample(stack[z], y + u[0], x + u[1])), 0, 255)
+    return Case(drawn, drift, phases, amplitude)
+
+
+@dataclass(frozen=True)
+class Score:
+    """px: residual between neighbours, and drift of a section's middle from the first one's."""
+
+    residual: np.ndarray
+    drift: np.ndarray
+
+    def line(self) -> str:
+        known = self.residual[np.isfinite(self.residual)]
+        return (
+            f"residual {np.median(known):.3f} / {np.quantile(known, 0.95):.3f} px median / p95, "
+            f"drift {np.nanmax(self.drift):.2f} px"
+        )
+
+
+def score(case: Case, at: np.ndarray, moved: list[np.ndarray]) -> Score:
+    """Scores forward maps.
+
+    Args:
+        case: with its truth.
+        at: [2, ...] points of each section, inside.
+        moved: per section where the points go, [2, ...].
+    """
+    errors = [m - at - case.truth(z, *at) for z, m in enumerate(moved)]
+    # neighbours are compared at the same nodes: errors are smooth
+    residual = [np.linalg.norm(b - a, axis=0).ravel() for a, b in itertools.pairwise(errors)]
+    middle = np.array([np.nanmedian(e.reshape(2, -1), axis=1) for e in errors])
+    return Score(np.concatenate(residual), np.linalg.norm(middle - middle[0], axis=1))

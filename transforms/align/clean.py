@@ -1,0 +1,173 @@
+"""Measured flow -> vectors that are trusted, one set per gap, and bridges over what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from warpbeam.kernels.flow.clean import CleanSettings, trusted
+from warpbeam.kernels.flow.field import Flow
+from warpbeam.kernels.flow.reconcile import ReconcileSettings, reconcile
+from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.transforms.align.frame import (
+    FLOW_CHANNELS,
+    Frame,
+    clean_uri,
+    flow_uri,
+    load_frame,
+)
+from warpbeam.transforms.align.measure import (
+    MeasureSettings,
+    measure_block,
+    placed_of,
+    usable_sections,
+)
+from warpbeam.transforms.align.reading import SectionReader, SectionSettings
+from warpbeam.transforms.keys import RunKey
+from warpbeam.transforms.process import set_up_jax
+from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage import fields
+from warpbeam.transforms.storage.ledger import Ledger, Record, digest
+from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.tiles import PlacedTile
+
+Vectors = Float[np.ndarray, "c y x"]
+Measured = Float[np.ndarray, "channel y x"]
+
+
+def list_cleaning(run: RunFolder, reduced: Ledger | None, flows: Ledger) -> Iterator[Unit]:
+    """A unit per section.
+
+    Payload: a fingerprint of its flows, the section, and the sections that a bridge may reach.
+    """
+    frame = load_frame(run)
+    done: dict[int, list[Any]] = {}
+    for name, mark in sorted(flows.done().items()):
+        done.setdefault(int(name.lstrip("[").split(",")[0]), []).append([name, mark])
+    there = {p.source.key.section: p for p in usable_sections(run, reduced)}
+    for section, fixed in sorted(there.items()):
+        reached = [
+            (i, there[section - gap])
+            for i, gap in enumerate(frame.settings.bridges)
+            if section - gap in there
+        ]
+        marks = digest(done.get(section, []))
+        yield RunKey(section, section), [marks, fixed, reached]
+
+
+@dataclass(frozen=True)
+class CleanRules:
+    """Tests of vectors, and of the flow that several scales make together.
+
+    Attributes:
+        vectors: of each scale.
+        whole: of all scales together.
+        bridged: share of a section's nodes that may go without a vector before it is compared
+            over further sections.
+    """
+
+    vectors: CleanSettings
+    whole: ReconcileSettings
+    bridged: float
+
+
+class CleanFlow:
+    """Work of the stage `clean`: one section."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        sections: SectionSettings,
+        measuring: MeasureSettings,
+        rules: CleanRules,
+    ) -> None:
+        self._run, self._sections = run, sections
+        self._measuring, self._rules = measuring, rules
+
+    def setup(self) -> None:
+        set_up_jax()
+        self._reader = SectionReader(self._run, self._sections)
+
+    def __call__(self, key: RunKey, payload: Any) -> Record:
+        _, fixed, reached = payload
+        frame = load_frame(self._run)
+        z, shape = frame.z(key.first), frame.lattice.shape
+        gaps = len(frame.settings.gaps)
+        out = np.full((gaps + len(frame.settings.bridges), 2, *shape), np.nan)
+        whole = Box.of_shape(shape)
+        stored = fields.load(flow_uri(self._run))
+        scales = range(len(frame.settings.scales))
+        for gap in range(gaps):
+            measured = [
+                stored.read(_place(scale, gap, z, whole)).reshape(FLOW_CHANNELS, *shape)
+                for scale in scales
+            ]
+            out[gap] = self._combined(frame, measured)
+        on_section = self._footprint(frame, placed_of(fixed))
+        for index, value in reached:
+            missing = on_section & ~np.isfinite(out[:, 0]).any(axis=0)
+            if missing.sum() > self._rules.bridged * on_section.sum():
+                out[gaps + index] = self._bridge(frame, placed_of(fixed), placed_of(value), missing)
+        written = fields.load(clean_uri(self._run)).write(
+            frame.nodes(z, (len(out), 2)), out[:, :, None]
+        )
+        known = np.isfinite(out[:, 0])
+        return {
+            "bytes_written": written,
+            "known": [float(part.mean()) for part in known],
+            "any": float(known.any(axis=0).mean()),
+        }
+
+    def _combined(self, frame: Frame, measured: list[Measured]) -> Vectors:
+        """One flow out of those of all scales."""
+        vectors = []
+        for one in measured:
+            kept = trusted(_as_flow(frame, one), self._rules.vectors)
+            vectors.append(np.where(kept, one[:2], np.nan).astype(np.float64))
+        return reconcile(vectors, self._rules.whole)[0]
+
+    def _footprint(self, frame: Frame, placed: PlacedTile) -> Bool[np.ndarray, "y x"]:
+        """The nodes that lie on a section."""
+        nodes = frame.lattice.nodes()
+        to_section = np.linalg.inv(affine.homogeneous(placed.matrix))
+        at = affine.apply(to_section, nodes.reshape(2, -1).T).T.reshape(nodes.shape)
+        limit = np.reshape(placed.source.shape, (2, 1, 1)) - 1
+        return np.asarray(((at >= 0) & (at <= limit)).all(axis=0))
+
+    def _bridge(
+        self,
+        frame: Frame,
+        fixed: PlacedTile,
+        moving: PlacedTile,
+        missing: Bool[np.ndarray, "y x"],
+    ) -> Vectors:
+        """Flow over a larger gap where `missing`, block by block."""
+        measured = [
+            np.full((FLOW_CHANNELS, *frame.lattice.shape), np.nan, np.float32)
+            for _ in frame.settings.scales
+        ]
+        for block in map(frame.blocks.box, frame.blocks.indices()):
+            wanted = missing[block.slices]
+            if not wanted.any():
+                continue
+            for one, scale in zip(measured, frame.settings.scales, strict=True):
+                one[:, *block.slices] = measure_block(
+                    self._reader, frame, self._measuring, fixed, moving, scale, block, wanted
+                )
+        return np.where(missing, self._combined(frame, measured), np.nan)
+
+
+def _as_flow(frame: Frame, measured: Measured) -> Flow:
+    vectors, (ncc, ratio, sharpness) = measured[:2], measured[2:]
+    return Flow(frame.lattice, vectors, ncc, ratio, sharpness)
+
+
+def _place(scale: int, gap: int, z: int, nodes: Box) -> Box:
+    return Box(
+        (scale, gap, 0, z, *nodes.start), (scale + 1, gap + 1, FLOW_CHANNELS, z + 1, *nodes.stop)
+    )

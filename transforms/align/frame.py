@@ -1,0 +1,183 @@
+"""The world frame of a stack: which sections there are, and the lattice of nodes over them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.geometry.grid import BlockGrid
+from warpbeam.kernels.geometry.lattice import Lattice
+from warpbeam.transforms.placement import load_placement
+from warpbeam.transforms.storage import fields, store
+from warpbeam.transforms.storage.ledger import Key, Record, digest
+from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.tiles import PlacedTile
+
+# What is kept of a vector: two components (yx), ncc, peak ratio, sharpness.
+FLOW_CHANNELS = 5
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """The lattice, and which flows are measured on it.
+
+    Attributes:
+        stride: px of the full image between nodes.
+        block: nodes on each side of the area that one worker measures.
+        scales: reductions at which flow is measured, the one to trust most first.
+        gaps: distances of the sections between which it is measured, in sections.
+        bridges: further distances, measured only where none of `gaps` gave a vector.
+    """
+
+    stride: int
+    block: int
+    scales: tuple[int, ...]
+    gaps: tuple[int, ...]
+    bridges: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Attributes:
+    first: number of the section at z 0.
+    depth: sections from the first to the last, missing ones included.
+    box: world px that the sections cover, yx.
+    settings: see `FrameSettings`.
+    """
+
+    first: int
+    depth: int
+    box: Box
+    settings: FrameSettings
+
+    @functools.cached_property
+    def lattice(self) -> Lattice:
+        """Nodes over all sections and one stride around them, so that a map that moves them
+        still knows their edges."""
+        stride = self.settings.stride
+        return Lattice.covering(self.box.pad((stride, stride)), (stride, stride))
+
+    @functools.cached_property
+    def blocks(self) -> BlockGrid:
+        """Areas of nodes that are measured together."""
+        return BlockGrid(self.lattice.shape, (self.settings.block,) * 2)
+
+    def z(self, section: int) -> int:
+        return section - self.first
+
+    def nodes(self, z: int, lead: Sequence[int] = ()) -> Box:
+        """All nodes of one section in an array `[*lead, z, y, x]`, with `lead` whole."""
+        zeros = (0,) * len(lead)
+        shape = self.lattice.shape
+        return Box((*zeros, z, 0, 0), (*lead, z + 1, *shape))
+
+
+def frame_of(placed: Sequence[PlacedTile], settings: FrameSettings) -> Frame:
+    """The smallest frame that holds every section."""
+    boxes = [
+        affine.bounding_box(affine.homogeneous(p.matrix), Box.of_shape(p.source.shape))
+        for p in placed
+    ]
+    numbers = [p.source.key.section for p in placed]
+    low = tuple(np.min([b.start for b in boxes], axis=0).tolist())
+    high = tuple(np.max([b.stop for b in boxes], axis=0).tolist())
+    return Frame(min(numbers), max(numbers) - min(numbers) + 1, Box(low, high), settings)
+
+
+class LayOutFrame:
+    """Work of the stage `frame`: the frame and the arrays on its lattice, empty."""
+
+    def __init__(self, run: RunFolder, settings: FrameSettings) -> None:
+        self._run, self._settings = run, settings
+
+    def __call__(self, key: Key, payload: Any) -> Record:
+        frame = frame_of(list(load_placement(self._run)), self._settings)
+        given = self._settings
+        store.write_json(
+            frame_uri(self._run),
+            {
+                "first": frame.first,
+                "depth": frame.depth,
+                "start": frame.box.start,
+                "stop": frame.box.stop,
+                "stride": given.stride,
+                "block": given.block,
+                "scales": given.scales,
+                "gaps": given.gaps,
+                "bridges": given.bridges,
+            },
+        )
+        ny, nx = frame.lattice.shape
+        gaps, every = len(given.gaps), len(given.gaps) + len(given.bridges)
+        store.delete_prefix(work_uri(self._run) + "/")
+        fields.create(
+            flow_uri(self._run),
+            (len(given.scales), gaps, FLOW_CHANNELS, frame.depth, ny, nx),
+            (1, 1, FLOW_CHANNELS, 1, given.block, given.block),
+        )
+        fields.create(clean_uri(self._run), (every, 2, frame.depth, ny, nx), (every, 2, 1, ny, nx))
+        for uri in (mesh_uri(self._run), chained_uri(self._run)):
+            fields.create(uri, (2, frame.depth, ny, nx), (2, 1, ny, nx))
+        return {"nodes": ny * nx, "sections": frame.depth}
+
+
+def one_frame(run: RunFolder) -> Iterator[tuple[Key, Any]]:
+    """The single unit; its payload fingerprints the rough placement."""
+    yield (
+        ("frame",),
+        digest([[p.source.key, p.source.shape, p.matrix] for p in load_placement(run)]),
+    )
+
+
+def load_frame(run: RunFolder) -> Frame:
+    """The frame that the stage `frame` stored."""
+    value = store.read_json(frame_uri(run))
+    settings = FrameSettings(
+        value["stride"],
+        value["block"],
+        tuple(value["scales"]),
+        tuple(value["gaps"]),
+        tuple(value["bridges"]),
+    )
+    box = Box(tuple(value["start"]), tuple(value["stop"]))
+    return Frame(value["first"], value["depth"], box, settings)
+
+
+def work_uri(run: RunFolder) -> str:
+    """What stages leave for one another."""
+    return store.join(run.uri, ".ledger", "align")
+
+
+def frame_uri(run: RunFolder) -> str:
+    return store.join(run.uri, ".ledger", "frame.json")
+
+
+def flow_uri(run: RunFolder) -> str:
+    """`[scale, gap, channel, z, y, x]`: offsets in px of the full image, and their quality."""
+    return store.join(work_uri(run), "flow.zarr")
+
+
+def clean_uri(run: RunFolder) -> str:
+    """`[gap or bridge, component, z, y, x]`: the vectors that are trusted."""
+    return store.join(work_uri(run), "clean.zarr")
+
+
+def mesh_uri(run: RunFolder) -> str:
+    """`[component, z, y, x]`: offsets to the frame of a block's first section."""
+    return store.join(work_uri(run), "mesh.zarr")
+
+
+def chained_uri(run: RunFolder) -> str:
+    """`[component, z, y, x]`: offsets to one frame for all blocks."""
+    return store.join(work_uri(run), "chained.zarr")
+
+
+def reduced_uri(run: RunFolder, scale: int) -> str:
+    """Sections reduced `scale` times."""
+    return store.join(run.uri, ".ledger", f"reduced_{scale}.zarr")

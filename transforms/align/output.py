@@ -1,0 +1,120 @@
+"""The aligned volume, empty, and the maps that draw it.
+
+The aligned frame is that of the forward maps; output voxel v lies at `v + origin` of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.geometry.lattice import Lattice
+from warpbeam.kernels.maps.coordinate_map import on_lattice
+from warpbeam.kernels.maps.invert import invert
+from warpbeam.transforms.align.frame import load_frame
+from warpbeam.transforms.align.settle import load_forward
+from warpbeam.transforms.canvas import Canvas, OutputSettings, load_canvas, volume_spec
+from warpbeam.transforms.keys import RunKey
+from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage import displacements, store, volume
+from warpbeam.transforms.storage.displacements import DisplacementField
+from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest, forget_stages
+from warpbeam.transforms.storage.run_folder import RunFolder
+
+
+def inverse_uri(run: RunFolder) -> str:
+    """The map that draws each section: from output voxels to the world."""
+    return store.join(run.uri, "maps", "inverse.zarr")
+
+
+def one_canvas(settled: Ledger) -> Iterator[Unit]:
+    """The single unit: changes whenever a section was settled anew."""
+    yield ("canvas",), digest(sorted(settled.done().items()))
+
+
+class LayOutAligned:
+    """Work of the stage `canvas`: the volume that holds every section, and its inverse maps."""
+
+    def __init__(self, run: RunFolder, settled: Ledger, settings: OutputSettings) -> None:
+        self._run, self._settled, self._settings = run, settled, settings
+
+    def __call__(self, key: Key, payload: Any) -> Record:
+        frame = load_frame(self._run)
+        rows = [row for _, record in self._settled.records() for row in record["sections"]]
+        low = np.floor(np.min([row["low"] for row in rows], axis=0) + 0.5).astype(int)
+        high = np.ceil(np.max([row["high"] for row in rows], axis=0) + 0.5).astype(int)
+        canvas = _canvas(frame.first, frame.depth, low, high - low, self._settings)
+        spec = volume_spec(canvas, self._settings, self._run)
+        if volume.stored_spec(spec.uri) != spec:
+            for stages in ("render/", "pyramid_"):
+                forget_stages(self._run.uri, stages)
+            store.delete_prefix(spec.uri + "/")
+        volume.create(spec)
+        store.write_json(self._run.canvas, asdict(canvas))
+        forward = load_forward(self._run)
+        stride = forward.lattice.stride
+        output = Box.of_shape(canvas.shape[3:])
+        store.delete_prefix(inverse_uri(self._run) + "/")
+        replace(
+            forward, uri=inverse_uri(self._run), lattice=Lattice.covering(output, stride)
+        ).create()
+        return {"shape": canvas.shape, "levels": len(spec.levels)}
+
+
+def _canvas(
+    first: int,
+    depth: int,
+    low: np.ndarray[Any, Any],
+    size: np.ndarray[Any, Any],
+    settings: OutputSettings,
+) -> Canvas:
+    shape = (1, len(settings.channels), depth, *size.tolist())
+    shard = tuple(
+        min(s, math.ceil(n / c) * c)
+        for s, c, n in zip(settings.shard, settings.chunk, shape[2:], strict=True)
+    )
+    return Canvas(3, (first, *low.tolist()), (0,), (), shape, (1, 1, *shard))
+
+
+def list_inversions(settled: Ledger, canvas: Ledger) -> Iterator[Unit]:
+    """A unit per run of sections, as they were settled."""
+    marks = digest(sorted(canvas.done().items()))
+    done = settled.done()
+    for key, record in settled.records():
+        sections = [row["section"] for row in record["sections"]]
+        own = [mark for name, mark in done.items() if tuple(_numbers(name)) == key]
+        yield RunKey(*key), [marks, own, sections]
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(part) for part in name.strip("[]").split(",")]
+
+
+class InvertSections:
+    """Work of the stage `invert`."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+
+    def __call__(self, key: RunKey, payload: Any) -> Record:
+        *_, sections = payload
+        frame, canvas = load_frame(self._run), load_canvas(self._run)
+        forward = load_forward(self._run)
+        inverse = displacements.load(inverse_uri(self._run))
+        shift = np.reshape(np.array(canvas.origin[1:], float), (2, 1, 1))
+        written = 0
+        for section in sections:
+            m = forward.read(frame.z(section))
+            to_output = on_lattice(m.u.astype(np.float64) - shift, m.lattice)
+            written += inverse.write(invert(to_output, inverse.lattice), frame.z(section))
+        return {"bytes_written": written}
+
+
+def load_inverse(run: RunFolder) -> DisplacementField:
+    """The maps that the stage `invert` stored."""
+    return displacements.load(inverse_uri(run))

@@ -1,0 +1,182 @@
+"""Sections and their maps -> whole shards of the aligned volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.geometry.lattice import Lattice
+from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_absolute
+from warpbeam.kernels.warp.cells import cells
+from warpbeam.kernels.warp.image import needed, warp_image
+from warpbeam.kernels.warp.source import Source
+from warpbeam.transforms.align.frame import load_frame
+from warpbeam.transforms.align.measure import placed_of
+from warpbeam.transforms.align.output import load_inverse
+from warpbeam.transforms.canvas import load_canvas
+from warpbeam.transforms.fuse import SAMPLE_STRIDE, brightness
+from warpbeam.transforms.keys import ShardKey
+from warpbeam.transforms.placement import load_placement
+from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage import volume
+from warpbeam.transforms.storage.displacements import DisplacementField
+from warpbeam.transforms.storage.images import CorruptImageError, together
+from warpbeam.transforms.storage.ledger import Ledger, Record
+from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.tiles import PlacedTile, TileReader
+
+Pixels = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How sections are drawn; see `kernels.warp.image`.
+
+    Attributes:
+        interpolation: one of `warp.image.INTERPOLATIONS`.
+        background: grey value where there is no section.
+    """
+
+    interpolation: str
+    background: float
+
+
+def list_renders(run: RunFolder, inverted: Ledger) -> Iterator[Unit]:
+    """A unit per level-0 shard.
+
+    Payload: fingerprints of the maps of its sections, the shape of the volume, its sections.
+    """
+    canvas = load_canvas(run)
+    first = canvas.origin[0]
+    marks = {}
+    for key, record in zip(*_of(inverted), strict=True):
+        for section in range(key[0], key[1] + 1):
+            marks[section] = record
+    placed = {p.source.key.section: p for p in load_placement(run) if p.source.key.section in marks}
+    for block in canvas.grid.indices():
+        box = canvas.grid.box(block)
+        inside = [
+            placed[first + z] for z in range(box.start[2], box.stop[2]) if first + z in placed
+        ]
+        drawn = [marks[p.source.key.section] for p in inside]
+        yield ShardKey(0, block), [sorted(set(drawn)), canvas.shape, inside]
+
+
+def _of(inverted: Ledger) -> tuple[list[tuple[int, ...]], list[str]]:
+    """Keys and marks of what was inverted."""
+    done = sorted(inverted.done().items())
+    keys = [tuple(int(part) for part in name.strip("[]").split(",")) for name, _ in done]
+    return keys, [mark for _, mark in done]
+
+
+class RenderShard:
+    """Work of the stage `render`: one whole level-0 shard and the levels inside it.
+
+    Where a section is corrupt its plane stays empty, and the unit fails once it is written.
+    """
+
+    def __init__(self, run: RunFolder, settings: RenderSettings) -> None:
+        self._run, self._settings = run, settings
+
+    def setup(self) -> None:
+        self._tiles = TileReader(self._run)
+
+    def __call__(self, key: ShardKey, payload: Any) -> Record:
+        *_, sections = payload
+        frame, canvas = load_frame(self._run), load_canvas(self._run)
+        target, inverse = volume.open_volume(self._run.volume), load_inverse(self._run)
+        box = canvas.grid.box(key.block)
+        values = np.full(box.shape, self._settings.background, target.level(0).dtype)
+        plane = Box(box.start[3:], box.stop[3:])
+        read, covered, corrupt, samples = 0, 0, [], []
+        for placed in map(placed_of, sections):
+            z = frame.z(placed.source.key.section)
+            m = _source_map(inverse, placed, z, plane)
+            if m is None:
+                continue
+            out = values[0, :, z - box.start[2]]
+            try:
+                for channel in range(box.start[1], box.stop[1]):
+                    read += self._draw(out[channel - box.start[1]], placed, channel, m, plane)
+            except CorruptImageError as problem:
+                corrupt.append(problem)
+                continue
+            seen = _seen(m, placed.source.shape, plane)
+            covered += round(float(seen.mean()) * plane.size) * len(out)
+            samples.append(out[:, ::SAMPLE_STRIDE, ::SAMPLE_STRIDE][:, seen])
+        written = target.write_with_levels(box, values)
+        if corrupt:
+            raise together(corrupt)
+        grey = np.concatenate(samples, axis=1) if samples else np.empty((box.shape[1], 0))
+        return {
+            "bytes_read": read,
+            "bytes_written": written,
+            "voxels": box.size,
+            "covered": covered,
+            "channel": box.start[1],
+            "quantiles": [brightness(part) for part in grey],
+        }
+
+    def _draw(
+        self, out: Pixels, placed: PlacedTile, channel: int, m: CoordinateMap, plane: Box
+    ) -> int:
+        """One channel of one section on one plane; returns the bytes read."""
+        source, how = placed.source, self._settings.interpolation
+        extent = Box.of_shape(source.shape)
+        window = needed(m, plane, extent, how)
+        if not window:
+            return 0
+        pixels = self._tiles.pixels(source, channel, window)
+        mask = self._tiles.mask(source, window)
+        if mask is not None:
+            pixels = np.where(mask, pixels, np.asarray(self._settings.background, pixels.dtype))
+        loaded = Source(pixels, window, extent)
+        out[...] = warp_image(loaded, m, plane, how, background=self._settings.background)
+        return int(pixels.nbytes)
+
+
+def _source_map(
+    inverse: DisplacementField, placed: PlacedTile, z: int, plane: Box
+) -> CoordinateMap | None:
+    """From output voxels to a section's own, on the nodes around a plane; None where unknown.
+
+    Between nodes a map is bilinear, and so it stays behind an affine matrix.
+    """
+    m = inverse.read(z, _nodes_around(inverse.lattice, plane))
+    if not m.known.any():
+        return None
+    to_source = np.linalg.inv(affine.homogeneous(placed.matrix))
+    points = affine.apply(to_source, m.absolute.reshape(2, -1).T)
+    return from_absolute(points.T.reshape(m.u.shape), m.lattice)
+
+
+def _nodes_around(lattice: Lattice, plane: Box) -> Box:
+    """The nodes that the render cells of a plane depend on."""
+    whole = plane
+    for cell in cells(plane):
+        whole = whole | cell
+    first = [
+        int(np.floor((a - o) / s)) - 1
+        for a, o, s in zip(whole.start, lattice.origin, lattice.stride, strict=True)
+    ]
+    last = [
+        int(np.ceil((b - o) / s)) + 2
+        for b, o, s in zip(whole.stop, lattice.origin, lattice.stride, strict=True)
+    ]
+    return Box(tuple(first), tuple(last)) & Box.of_shape(lattice.shape)
+
+
+def _seen(m: CoordinateMap, shape: tuple[int, ...], plane: Box) -> np.ndarray[Any, Any]:
+    """Whether a section lies on every sampled voxel of a plane."""
+    from warpbeam.kernels.maps.interpolate import offsets_at
+
+    axes = [np.arange(a, b, SAMPLE_STRIDE) for a, b in zip(plane.start, plane.stop, strict=True)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float64)
+    at = points + offsets_at(m, points)
+    limit = np.reshape(shape, (2, 1, 1)) - 0.5
+    return ((at >= -0.5) & (at <= limit)).all(axis=0)

@@ -1,0 +1,150 @@
+"""Chained meshes -> one map per section, with what the tissue itself does along z given back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.maps.coordinate_map import CoordinateMap, on_lattice
+from warpbeam.kernels.maps.irregular import folded
+from warpbeam.kernels.maps.points import warp_points
+from warpbeam.kernels.mesh.trend import linear_trend, slow_part
+from warpbeam.transforms.align.frame import Frame, chained_uri, load_frame
+from warpbeam.transforms.keys import RunKey
+from warpbeam.transforms.placement import load_placement
+from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage import displacements, fields, store
+from warpbeam.transforms.storage.displacements import DisplacementField
+from warpbeam.transforms.storage.ledger import Ledger, Record, digest
+from warpbeam.transforms.storage.run_folder import RunFolder
+
+_RUN = 16  # sections of a unit: their neighbours in z are read once for all of them
+
+
+@dataclass(frozen=True)
+class SettleSettings:
+    """What varies slowly along z and is given back; see `kernels.mesh.trend`.
+
+    Attributes:
+        linear: the mean displacement of the sections, its steady drift.
+        window: bends of the sections, over so many sections on either side; 0 for none.
+        voxel: yx size of a voxel, and the distance of sections, in `unit`.
+    """
+
+    linear: bool
+    window: int
+    voxel: tuple[float, float]
+    spacing: float
+    unit: str | None
+
+
+def forward_uri(run: RunFolder) -> str:
+    """The map of each section, from the world to the aligned frame."""
+    return store.join(run.uri, "maps", "forward.zarr")
+
+
+def list_runs(run: RunFolder, chains: Ledger, settings: SettleSettings) -> Iterator[Unit]:
+    """A unit per run of sections.
+
+    Payload: a fingerprint of all chains, the sections with their mean shifts and steady drifts
+    that it needs, and those that it settles.
+    """
+    marks = digest(sorted(chains.done().items()))
+    rows = sorted(row for _, record in chains.records() for row in record["shifts"])
+    sections = [row[0] for row in rows]
+    shift = np.array([row[1:] for row in rows])
+    drift = linear_trend(sections, shift) if settings.linear else np.zeros_like(shift)
+    every = list(zip(sections, shift.tolist(), drift.tolist(), strict=True))
+    for first in range(sections[0], sections[-1] + 1, _RUN):
+        wanted = [s for s in sections if first <= s < first + _RUN]
+        low, high = first - settings.window, first + _RUN + settings.window
+        if wanted:
+            needed = [row for row in every if low <= row[0] < high]
+            yield RunKey(wanted[0], wanted[-1]), [marks, needed, wanted]
+
+
+class SettleSections:
+    """Work of the stage `settle`: the final maps of a run of sections."""
+
+    def __init__(self, run: RunFolder, settings: SettleSettings) -> None:
+        self._run, self._settings = run, settings
+
+    def setup(self) -> None:
+        given, frame = self._settings, load_frame(self._run)
+        self._field = DisplacementField(
+            forward_uri(self._run), frame.lattice, given.voxel, given.unit, frame.depth,
+            given.spacing,
+        )  # fmt: skip
+        self._field.create()
+
+    def __call__(self, key: RunKey, payload: Any) -> Record:
+        _, needed, wanted = payload
+        frame = load_frame(self._run)
+        sections = [row[0] for row in needed]
+        shift, drift = (np.array([row[k] for row in needed]) for k in (1, 2))
+        meshes = self._meshes(frame, sections)
+        final = meshes - drift[:, :, None, None]
+        index = [sections.index(s) for s in wanted]
+        settled = final[index]
+        if self._settings.window:
+            bends = meshes - shift[:, :, None, None]
+            settled = settled - slow_part(sections, bends, wanted, self._settings.window)
+        placed = {p.source.key.section: p for p in load_placement(self._run)}
+        written, rows = 0, []
+        for section, offsets in zip(wanted, settled, strict=True):
+            forward = on_lattice(offsets, frame.lattice)
+            written += self._field.write(forward, frame.z(section))
+            extent = Box.of_shape(placed[section].source.shape)
+            low, high = _reached(forward, affine.homogeneous(placed[section].matrix), extent)
+            rows.append(
+                {
+                    "section": section,
+                    "low": low,
+                    "high": high,
+                    "folded": int(folded(forward).sum()),
+                    "strain": _strain(forward),
+                    "shift_y_px": float(offsets[0].mean()),
+                    "shift_x_px": float(offsets[1].mean()),
+                }
+            )
+        return {"bytes_written": written, "sections": rows}
+
+    def _meshes(self, frame: Frame, sections: Sequence[int]) -> Float[np.ndarray, "z c y x"]:
+        stored = fields.load(chained_uri(self._run))
+        return np.stack(
+            [stored.read(frame.nodes(frame.z(s), (2,)))[:, 0].astype(np.float64) for s in sections]
+        )
+
+
+def _reached(
+    forward: CoordinateMap, to_world: affine.Matrix, extent: Box
+) -> tuple[list[float], list[float]]:
+    """The box that the edge of a section covers in the aligned frame."""
+    height, width = extent.shape
+    y, x = (np.linspace(-0.5, n - 0.5, max(n // 64, 2)) for n in (height, width))
+    edge = np.concatenate(
+        [np.stack([np.full_like(x, e), x], 1) for e in (-0.5, height - 0.5)]
+        + [np.stack([y, np.full_like(y, e)], 1) for e in (-0.5, width - 0.5)]
+    )
+    moved = warp_points(forward, affine.apply(to_world, edge), outside="nearest")
+    return moved.min(axis=0).tolist(), moved.max(axis=0).tolist()
+
+
+def _strain(forward: CoordinateMap) -> float:
+    """95th percentile of the relative change of length of the links between nodes."""
+    found = []
+    for axis, stride in enumerate(forward.stride):
+        length = np.linalg.norm(np.diff(forward.absolute, axis=axis + 1), axis=0) / stride
+        found.append(np.abs(length - 1).ravel())
+    return float(np.quantile(np.concatenate(found), 0.95))
+
+
+def load_forward(run: RunFolder) -> DisplacementField:
+    """The maps that the stage `settle` stored."""
+    return displacements.load(forward_uri(run))
