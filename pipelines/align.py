@@ -11,6 +11,7 @@ align.run(AlignConfig(sections="sections", output="aligned"))
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -23,11 +24,22 @@ from warpbeam.pipelines.align_config import AlignConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import Job, Outcome
 from warpbeam.pipelines.plan import Plan
-from warpbeam.transforms.align import clean, frame, measure, mesh, output, reading, render, settle
+from warpbeam.transforms.align import (
+    clean,
+    frame,
+    measure,
+    mesh,
+    output,
+    reading,
+    render,
+    rough,
+    settle,
+)
 from warpbeam.transforms.canvas import OutputSettings
 from warpbeam.transforms.placement import save_placement
 from warpbeam.transforms.pyramid import BuildShard, list_shards
 from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.ledger import Ledger
 from warpbeam.transforms.storage.tiles import TileList, TileOptions
 from warpbeam.transforms.storage.tiles.sections import read_sections
 from warpbeam.transforms.tiles import PlacedTile
@@ -47,6 +59,7 @@ class AlignJob(Job[AlignConfig]):
     def build(self, graph: JobGraph) -> None:
         fusing.add_convert(graph, self.run_folder, self.tiles)
         self._add_reduction(graph)
+        self._add_rough(graph)
         self._add_flow(graph)
         self._add_meshes(graph)
         self._add_volume(graph)
@@ -61,9 +74,32 @@ class AlignJob(Job[AlignConfig]):
         listing = functools.partial(reading.list_reductions, run, graph.ledger("convert"))
         graph.map("reduce", [asdict(self.sections), scales], listing, work)
 
+    def _add_rough(self, graph: JobGraph) -> None:
+        run, given = self.run_folder, self.config.rough
+        if given.model == "none":
+            return
+        settings = rough.RoughSettings(
+            given.model, given.method, self.rough_scale, given.gaps, given.rotation_deg,
+            max(1, *self.config.flow.scales),
+        )  # fmt: skip
+        graph.map(
+            "rough", [asdict(self.sections), asdict(settings)],
+            functools.partial(rough.list_pairs, run, self._reduced(graph), settings),
+            rough.ComparePairs(run, self.sections, settings),
+        )  # fmt: skip
+        compared = graph.ledger("rough")
+        graph.map(
+            "place", None, functools.partial(rough.one_placement, compared),
+            rough.PlaceSections(run, compared, settings), critical=True,
+        )  # fmt: skip
+
+    def _reduced(self, graph: JobGraph) -> Ledger | None:
+        """Which sections could be reduced; None where none is."""
+        return graph.ledger("reduce") if self.reductions else None
+
     def _add_flow(self, graph: JobGraph) -> None:
         run, given = self.run_folder, self.config.flow
-        before = graph.stages[-1].ledger if self.reductions else None
+        before = self._reduced(graph)
         laid_out = self.frame_settings
         graph.map(
             "frame", asdict(laid_out), functools.partial(frame.one_frame, run),
@@ -152,7 +188,16 @@ class AlignJob(Job[AlignConfig]):
     @property
     def reductions(self) -> tuple[int, ...]:
         """The reductions that are stored."""
-        return tuple(sorted(k for k in self.config.flow.scales if k > 1))
+        wanted = {*self.config.flow.scales}
+        if self.config.rough.model != "none":
+            wanted.add(self.rough_scale)
+        return tuple(sorted(k for k in wanted if k > 1))
+
+    @property
+    def rough_scale(self) -> int:
+        """The reduction at which whole sections are compared: a power of two."""
+        longest = max(max(t.shape) for t in self.tiles)
+        return 2 ** max(math.ceil(math.log2(longest / self.config.rough.longest_px)), 0)
 
     @property
     def frame_settings(self) -> frame.FrameSettings:

@@ -13,15 +13,15 @@ class RoughConfig(Section):
     """The first placement of the sections: one matrix each, from whole images."""
 
     model: Literal["none", "translation", "rigid", "affine"] = Field(
-        "translation", description="what may happen to a section; none: they are nearly aligned"
+        "rigid", description="what may happen to a section; none: they are nearly aligned"
     )
     method: Literal["auto", "sift", "ncc"] = Field(
         "auto",
-        description="keypoints, or correlation over all shifts (and turns); auto: keypoints, and "
-        "correlation where they fail",
+        description="correlation over all shifts and turns, or keypoints; auto: correlation, and "
+        "keypoints where it finds nothing",
     )
     longest_px: int = Field(
-        800, ge=64, le=8192, description="sections are reduced to about this size, px"
+        512, ge=64, le=8192, description="sections are reduced to about this size, px"
     )
     gaps: int = Field(
         3, ge=1, le=10,

@@ -1,0 +1,1 @@
+"""Rough matrices between whole images: correlation over shifts and turns, and keypoints."""
