@@ -54,7 +54,9 @@ class AlignJob(Job[AlignConfig]):
         return read_sections(self.config.sections, options=options)
 
     def prepare(self) -> None:
-        save_placement(self.run_folder, [PlacedTile(s, s.stage) for s in self.sources])
+        """Without a rough stage sections lie where the list has them."""
+        if self.config.rough.model == "none":
+            save_placement(self.run_folder, [PlacedTile(s, s.stage) for s in self.sources])
 
     def build(self, graph: JobGraph) -> None:
         fusing.add_convert(graph, self.run_folder, self.tiles)

@@ -14,7 +14,7 @@ from jaxtyping import Float32, UInt8
 
 from warpbeam.kernels.register.match import RoughMatch, nothing
 
-Image = Float32[np.ndarray, "y x"]
+Image = Float32[np.ndarray, "_ _"]
 Model = Literal["translation", "rigid", "affine"]
 
 _FEATURES = 2000
@@ -50,7 +50,7 @@ def match_keypoints(fixed: Image, moving: Image, model: Model) -> RoughMatch:
     return RoughMatch(matrix, float((inliers - expected) / np.sqrt(expected)), "sift")
 
 
-def _as_bytes(image: Image) -> tuple[UInt8[np.ndarray, "y x"], UInt8[np.ndarray, "y x"]]:
+def _as_bytes(image: Image) -> tuple[UInt8[np.ndarray, "_ _"], UInt8[np.ndarray, "_ _"]]:
     known = np.isfinite(image)
     if not known.any():
         return np.zeros(image.shape, np.uint8), known.astype(np.uint8)

@@ -18,7 +18,7 @@ from warpbeam.kernels.montage.contrast import band_pass, limit
 from warpbeam.kernels.montage.correlation import correlate
 from warpbeam.kernels.register.match import RoughMatch, nothing
 
-Image = Float32[np.ndarray, "y x"]
+Image = Float32[np.ndarray, "_ _"]
 
 _SMALL = 160  # longest side of the copies on which turns are scanned, px
 _BAND = (1.0, 12.0)  # Gaussian scales of the band-pass, px
@@ -64,10 +64,10 @@ def rotation_scan(
 
 
 def _best(
-    fixed: tuple[Image, Bool[np.ndarray, "y x"]],
-    moving: tuple[Image, Bool[np.ndarray, "y x"]],
+    fixed: tuple[Image, Bool[np.ndarray, "_ _"]],
+    moving: tuple[Image, Bool[np.ndarray, "_ _"]],
     turns: Sequence[float],
-    around: tuple[Sequence[float], int] | None,
+    around: tuple[tuple[int, ...], int] | None,
 ) -> tuple[float, float, tuple[int, ...]] | None:
     """Score, turn and shift of the highest significance; None where nothing overlaps."""
     best = None
@@ -77,8 +77,8 @@ def _best(
             low = [-round(0.8 * n) for n in image.shape]
             high = [round(0.8 * n) + 1 for n in fixed[0].shape]
         else:
-            low = [round(s) - around[1] for s in around[0]]
-            high = [round(s) + around[1] + 1 for s in around[0]]
+            low = [s - around[1] for s in around[0]]
+            high = [s + around[1] + 1 for s in around[0]]
         least = max(16, int(_LEAST_OVERLAP * min(mask.sum(), fixed[1].sum())))
         found = correlate(fixed[0], image, fixed[1], mask, window=(low, high), min_overlap=least)
         significance = found.significance()
@@ -90,7 +90,7 @@ def _best(
     return best
 
 
-def _prepared(image: Image) -> tuple[Image, Bool[np.ndarray, "y x"]]:
+def _prepared(image: Image) -> tuple[Image, Bool[np.ndarray, "_ _"]]:
     """Band-passed, with a soft limit, and where it is known."""
     mask = np.isfinite(image)
     filled = np.where(mask, image, np.float32(0))
@@ -121,8 +121,8 @@ def _turn(degrees: float, shape: tuple[int, ...]) -> affine.Matrix:
 
 
 def _turned(
-    image: Image, mask: Bool[np.ndarray, "y x"], degrees: float
-) -> tuple[Image, Bool[np.ndarray, "y x"]]:
+    image: Image, mask: Bool[np.ndarray, "_ _"], degrees: float
+) -> tuple[Image, Bool[np.ndarray, "_ _"]]:
     if degrees == 0:
         return image, mask
     swapped = _turn(degrees, image.shape)[[1, 0]][:, [1, 0, 2]]

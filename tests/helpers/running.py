@@ -46,21 +46,39 @@ def stitch(tiles: Path, output: Path, flags: Sequence[str] = (), **settings: Any
     return _run(stitch.run, StitchConfig, tiles, output, flags, settings)
 
 
+ALIGNED = {
+    "flow": {"patch_px": 48, "stride_px": 16, "search_px": 16, "scales": (1,), "bridges": (3,)},
+    "mesh": {"bending_px": 60.0, "block_sections": 50, "linear_drift": False, "drift_sections": 0},
+    "rough": {"model": "translation"},
+}
+
+
+def align(sections: Path, output: Path, flags: Sequence[str] = (), **settings: Any) -> Outcome:
+    """`align` with patches and shards for sections of some hundred pixels."""
+    from warpbeam.pipelines import align
+    from warpbeam.pipelines.align_config import AlignConfig
+
+    for name, values in ALIGNED.items():
+        settings[name] = values | settings.get(name, {})
+    return _run(align.run, AlignConfig, sections, output, flags, settings)
+
+
 def _run(
     run: Any, model: Any, tiles: Path, output: Path, flags: Sequence[str], settings: dict[str, Any]
 ) -> Outcome:
     execution = {k: settings.pop(k) for k in ("stages", "overwrite") if k in settings}
     expect = settings.pop("expect", 0)
     with mock.patch.object(Job, "_report", return_value=None):  # drawn in tests of its own
-        outcome: Outcome = run(model(**_values(tiles, output, settings)), flags, **execution)
+        values = _values(model.source_field, tiles, output, settings)
+        outcome: Outcome = run(model(**values), flags, **execution)
     assert outcome.exit_code == expect, outcome.failures
     return outcome
 
 
-def _values(tiles: Path, output: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _values(field: str, tiles: Path, output: Path, settings: dict[str, Any]) -> dict[str, Any]:
     sizes = SMALL | settings.pop("volume", {})
     return {
-        "tiles": str(tiles),
+        field: str(tiles),
         "output": str(output),
         "volume": sizes,
         "run": {"workers": 2} | settings.pop("run", {}),

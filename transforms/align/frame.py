@@ -15,12 +15,13 @@ from warpbeam.kernels.geometry.grid import BlockGrid
 from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.storage import fields, store
-from warpbeam.transforms.storage.ledger import Key, Record, digest
+from warpbeam.transforms.storage.ledger import Key, Record, digest, forget_stages
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import PlacedTile
 
 # What is kept of a vector: two components (yx), ncc, peak ratio, sharpness.
 FLOW_CHANNELS = 5
+_ON_LATTICE = ("flow", "clean", "mesh", "starts", "chain", "settle", "canvas", "invert")
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,11 @@ class LayOutFrame:
         )
         ny, nx = frame.lattice.shape
         gaps, every = len(given.gaps), len(given.gaps) + len(given.bridges)
+        # nothing that was written on another lattice counts
+        for stage in _ON_LATTICE:
+            forget_stages(self._run.uri, f"{stage}/")
         store.delete_prefix(work_uri(self._run) + "/")
+        store.delete_prefix(store.join(self._run.uri, "maps") + "/")
         fields.create(
             flow_uri(self._run),
             (len(given.scales), gaps, FLOW_CHANNELS, frame.depth, ny, nx),

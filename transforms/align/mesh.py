@@ -36,6 +36,7 @@ from warpbeam.transforms.align.frame import (
 from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import fields, store
+from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest
 from warpbeam.transforms.storage.run_folder import RunFolder
 
@@ -97,12 +98,11 @@ def bad_sections(
 def blocks_of(sections: Sequence[int], bad: Sequence[int], length: int) -> list[Block]:
     """Blocks of about `length` sections that begin and end with good ones.
 
-    Raises:
-        ValueError: no good section.
+    None where no section is good.
     """
     good = [s for s in sections if s not in set(bad)]
     if not good:
-        raise ValueError("no section has flow to another one")
+        return []
     starts = [good[0]]
     for section in good:
         if section - starts[-1] >= length and good[-1] - section >= length // 2:
@@ -120,7 +120,7 @@ def list_blocks(run: RunFolder, cleaned: Ledger, settings: MeshSettings) -> Iter
     """A unit per block.
 
     Payload: a fingerprint of its flows, its sections in order, those to skip, and whether
-    the block is the first one.
+    the block is the first one; None, for all sections, where nothing can be aligned.
     """
     frame = load_frame(run)
     marks = cleaned.done()
@@ -129,6 +129,8 @@ def list_blocks(run: RunFolder, cleaned: Ledger, settings: MeshSettings) -> Iter
     bad = {*bad_sections(known, reaches, settings.chain.least_known), *settings.skipped}
     by_section = {int(name.lstrip("[").split(",")[0]): mark for name, mark in marks.items()}
     blocks = blocks_of(sorted(known), sorted(bad), settings.block)
+    if not blocks:
+        yield RunKey(min(known), max(known)), None
     for number, block in enumerate(blocks):
         inside = digest([by_section[s] for s in sorted(block.sections)])
         skipped = sorted(bad & set(block.sections))
@@ -146,6 +148,8 @@ class RelaxBlock:
         self._run, self._settings = run, settings
 
     def __call__(self, key: RunKey, payload: Any) -> Record:
+        if payload is None:
+            raise _nothing_to_align(key)
         _, sections, skipped, leading = payload
         frame = load_frame(self._run)
         flows = self._flows(frame, sections)
@@ -185,6 +189,16 @@ class RelaxBlock:
                 if section - reach in inside and np.isfinite(flow[0]).any():
                     flows[section, section - reach] = flow
         return flows
+
+
+def _nothing_to_align(sections: RunKey) -> InputError:
+    return InputError(
+        "no section resembles another one",
+        where=f"sections {sections.first} to {sections.last}",
+        expected="flow between neighbours on a tenth of the nodes (mesh.least_known)",
+        got="hardly any",
+        fix="look at the sections; try other flow.patch_px, flow.search_px, flow.scales",
+    )
 
 
 def one_start(meshes: Ledger) -> Iterator[Unit]:
@@ -233,10 +247,6 @@ class ChainBlock:
     def __init__(self, run: RunFolder, settings: MeshSettings) -> None:
         self._run, self._settings = run, settings
 
-    def setup(self) -> None:
-        frame = load_frame(self._run)
-        self._decay = Decay(frame.lattice, self._settings.elasticity(frame), frame.settings.gaps)
-
     def __call__(self, key: RunKey, payload: Any) -> Record:
         _, number, sections = payload
         frame = load_frame(self._run)
@@ -246,7 +256,8 @@ class ChainBlock:
             .read(Box((number, 0, 0, 0), (number + 1, *shape)))[0]
             .astype(np.float64)
         )
-        faded = dict(zip(range(key.first, key.last + 1), self._decay.follow(start), strict=False))
+        decay = Decay(frame.lattice, self._settings.elasticity(frame), frame.settings.gaps)
+        faded = dict(zip(range(key.first, key.last + 1), decay.follow(start), strict=False))
         target, written, shifts = fields.load(chained_uri(self._run)), 0, []
         for section in sections:
             mesh = _mesh(self._run, frame, section)

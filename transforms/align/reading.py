@@ -131,7 +131,7 @@ class SectionReader:
             return out
         pixels = self._known(placed.source, scale, window)
         offset = np.rint(to_world[:2, 2])
-        if np.allclose(to_world, affine.translation(offset), atol=1e-6):
+        if np.allclose(to_world, affine.translation(offset.tolist()), atol=1e-6):
             place = window.shift(offset.astype(int).tolist())
             inside = place & box
             if inside:

@@ -20,6 +20,7 @@ from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.placement import save_placement
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import tables
+from warpbeam.transforms.storage.images import CorruptImageError
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import PlacedTile, TileSource, as_rows, load_sources
@@ -83,7 +84,10 @@ class ComparePairs:
         image = self._image(fixed)
         pairs = []
         for moving in others:
-            other = self._image(moving)
+            try:
+                other = self._image(moving)
+            except CorruptImageError:
+                continue  # a unit of its own reports it
             found = self._compare(image, other)
             row: dict[str, Any] = {
                 "moving": moving.source.key.section,

@@ -75,13 +75,14 @@ class SettleSections:
     def __init__(self, run: RunFolder, settings: SettleSettings) -> None:
         self._run, self._settings = run, settings
 
-    def setup(self) -> None:
-        given, frame = self._settings, load_frame(self._run)
-        self._field = DisplacementField(
+    def _field(self, frame: Frame) -> DisplacementField:
+        given = self._settings
+        field = DisplacementField(
             forward_uri(self._run), frame.lattice, given.voxel, given.unit, frame.depth,
             given.spacing,
         )  # fmt: skip
-        self._field.create()
+        field.create()
+        return field
 
     def __call__(self, key: RunKey, payload: Any) -> Record:
         _, needed, wanted = payload
@@ -96,10 +97,10 @@ class SettleSections:
             bends = meshes - shift[:, :, None, None]
             settled = settled - slow_part(sections, bends, wanted, self._settings.window)
         placed = {p.source.key.section: p for p in load_placement(self._run)}
-        written, rows = 0, []
+        field, written, rows = self._field(frame), 0, []
         for section, offsets in zip(wanted, settled, strict=True):
             forward = on_lattice(offsets, frame.lattice)
-            written += self._field.write(forward, frame.z(section))
+            written += field.write(forward, frame.z(section))
             extent = Box.of_shape(placed[section].source.shape)
             low, high = _reached(forward, affine.homogeneous(placed[section].matrix), extent)
             rows.append(

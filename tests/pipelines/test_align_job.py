@@ -1,0 +1,208 @@
+import numpy as np
+import ome_zarr_models
+import pytest
+import tifffile
+from running import align, markers, object_hashes, pixels
+from stacks import make_stack, residuals, write_stack
+
+from warpbeam.kernels.maps.points import warp_points
+from warpbeam.transforms.storage import displacements, tables
+from warpbeam.transforms.storage.errors import InputError
+
+POINTS = np.stack(np.meshgrid(np.arange(30, 131, 20), np.arange(30, 147, 20), indexing="ij"), -1)
+POINTS = POINTS.reshape(-1, 2).astype(float)
+
+
+@pytest.fixture(scope="module")
+def stack():
+    return make_stack()
+
+
+@pytest.fixture(scope="module")
+def folder(stack, tmp_path_factory):
+    return write_stack(tmp_path_factory.mktemp("stack"), stack)
+
+
+@pytest.fixture(scope="module")
+def aligned(folder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("aligned") / "out"
+    return output, align(folder, output)
+
+
+def forward(output, depth=8):
+    """Where the points of each section go, in the frame of its own pixels."""
+    field = displacements.load(str(output / "maps" / "forward.zarr"))
+    matrices = _matrices(output)
+    moved = []
+    for z in range(depth):
+        world = POINTS + matrices[z]
+        moved.append(warp_points(field.read(z), world))
+    return moved
+
+
+def _matrices(output):
+    import json
+
+    found = json.loads((output / "transforms.json").read_text())
+    return [np.array(entry["matrix"])[:2, 2] for entry in found.values()]
+
+
+def rows(output):
+    return {row["section"]: row for row in tables.read(str(output / "sections.parquet"))}
+
+
+def test_neighbours_agree_with_the_truth(stack, aligned):
+    output, outcome = aligned
+    apart = residuals(stack, forward(output), POINTS)
+    assert np.median(apart) < 0.15
+    assert np.quantile(apart, 0.95) < 0.5
+    assert outcome.numbers["skipped_sections"] == []
+    assert {row["status"] for row in rows(output).values()} == {"start", "regular"}
+
+
+def test_the_volume_shows_one_truth_in_all_sections(stack, aligned):
+    output, _ = aligned
+    volume = pixels(output)[0, 0].astype(float)
+    seen = (volume > 0).all(axis=0)
+    assert seen.mean() > 0.6
+    inner = [v[seen] for v in volume]
+    before = [stack.section(z, _content()) for z in range(8)]
+    for a, b, p, q in zip(inner[:-1], inner[1:], before[:-1], before[1:], strict=True):
+        assert np.corrcoef(a, b)[0, 1] > 0.98
+        assert np.corrcoef(a, b)[0, 1] > np.corrcoef(p.ravel(), q.ravel())[0, 1]
+
+
+def _content():
+    from stacks import content
+
+    return content()
+
+
+def test_the_inverse_map_undoes_the_forward_map(aligned):
+    from warpbeam.kernels.geometry.box import Box
+    from warpbeam.transforms.canvas import load_canvas
+    from warpbeam.transforms.storage.run_folder import RunFolder
+
+    output, _ = aligned
+    origin = np.array(load_canvas(RunFolder(str(output))).origin[1:])
+    inverse = displacements.load(str(output / "maps" / "inverse.zarr"))
+    assert inverse.lattice.origin == (0.0, 0.0)
+    assert Box.of_shape(inverse.lattice.shape).size > 50
+    for z, moved in enumerate(forward(output)):
+        back = warp_points(inverse.read(z), moved - origin)
+        np.testing.assert_allclose(back, POINTS + _matrices(output)[z], atol=0.15)
+
+
+def test_the_volume_is_valid_ome_zarr(aligned):
+    output, _ = aligned
+    ome_zarr_models.open_ome_zarr(_group(output))
+
+
+def _group(output):
+    import zarr
+
+    return zarr.open_group(str(output / "volume.ome.zarr"), mode="r")
+
+
+@pytest.mark.parametrize(
+    ("flags", "changed"),
+    [
+        (["--direct_num_workers=1"], {}),
+        ([], {"volume": {"shard_3d": (8, 32, 64), "chunk_3d": (8, 32, 32)}}),
+    ],
+)
+def test_same_voxels_whatever_the_workers_and_shards(folder, aligned, tmp_path, flags, changed):
+    output, _ = aligned
+    align(folder, tmp_path / "other", flags, **changed)
+    np.testing.assert_array_equal(pixels(tmp_path / "other"), pixels(output))
+
+
+def test_running_again_does_nothing(folder, aligned):
+    output, first = aligned
+    before, marks = object_hashes(output / "volume.ome.zarr"), markers(output)
+    again = align(folder, output)
+    assert markers(output) == marks
+    assert object_hashes(output / "volume.ome.zarr") == before
+    assert again.numbers["residual_median_px"] == first.numbers["residual_median_px"]
+
+
+def test_blocks_are_one_chain(stack, folder, aligned, tmp_path):
+    output, _ = aligned
+    align(folder, tmp_path / "blocks", mesh={"block_sections": 3})
+    assert len(markers(tmp_path / "blocks", "mesh")) == 3
+    for a, b in zip(forward(output), forward(tmp_path / "blocks"), strict=True):
+        assert np.abs(a - b).max() < 0.1
+
+
+def test_a_blank_section_is_bridged_and_listed(stack, tmp_path):
+    write_stack(tmp_path / "in", stack, blank=(3,))
+    outcome = align(tmp_path / "in", tmp_path / "out")
+    assert outcome.numbers["skipped_sections"] == [3]
+    assert rows(tmp_path / "out")[3]["status"] == "bridged"
+    moved = forward(tmp_path / "out")
+    errors = [m - POINTS - stack.displacement(z, POINTS) for z, m in enumerate(moved)]
+    assert np.median(np.linalg.norm(errors[4] - errors[2], axis=1)) < 0.4
+
+
+def test_a_missing_section_leaves_a_gap(stack, tmp_path):
+    write_stack(tmp_path / "in", stack)
+    (tmp_path / "in" / "sec_004.tif").unlink()
+    outcome = align(tmp_path / "in", tmp_path / "out")
+    assert outcome.numbers["missing_sections"] == [4]
+    volume = pixels(tmp_path / "out")
+    assert volume.shape[2] == 8
+    assert not volume[0, 0, 4].any()
+    assert volume[0, 0, 5].any()
+
+
+def test_a_corrupt_section_fails_alone(stack, tmp_path):
+    write_stack(tmp_path / "in", stack)
+    path = tmp_path / "in" / "sec_005.tif"
+    data = path.read_bytes()
+    path.write_bytes(data[:2000] + b"\xff" * 400 + data[2400:])
+    outcome = align(tmp_path / "in", tmp_path / "out", expect=1)
+    assert {f.stage for f in outcome.failures} <= {"rough", "flow", "clean"}
+    assert all(f.key[0] == 5 for f in outcome.failures)
+    assert rows(tmp_path / "out")[5]["status"] == "unreadable"
+    assert pixels(tmp_path / "out")[0, 0, 6].any()
+
+
+def test_stages_run_alone(folder, tmp_path):
+    align(folder, tmp_path / "out", stages=["convert", "rough", "place", "frame", "flow"])
+    assert not (tmp_path / "out" / "maps").exists()
+    align(folder, tmp_path / "out", mesh={"block_sections": 50})
+    assert pixels(tmp_path / "out").any()
+
+
+def test_a_volume_gives_the_same_as_its_sections(stack, folder, aligned, tmp_path):
+    import zarr
+
+    output, _ = aligned
+    images = [tifffile.imread(p) for p in sorted(folder.glob("*.tif"))]
+    array = zarr.create_array(
+        tmp_path / "in.zarr", shape=(8, 160, 176), chunks=(1, 64, 64), dtype="uint8"
+    )
+    array[:] = np.stack(images)
+    align(tmp_path / "in.zarr", tmp_path / "out")
+    np.testing.assert_array_equal(pixels(tmp_path / "out"), pixels(output))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"flow": {"channel": 3}}, "no such channel"),
+        ({"flow": {"patch_px": 400}}, "larger than a section"),
+        ({"run": {"worker_memory_gb": 0.1}}, "more memory"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(folder, tmp_path, settings, message):
+    with pytest.raises(InputError, match=message):
+        align(folder, tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_blank_sections_only_are_an_error_and_no_result(tmp_path):
+    write_stack(tmp_path / "in", make_stack(3), blank=(0, 1, 2))
+    outcome = align(tmp_path / "in", tmp_path / "out", expect=1)
+    assert outcome.stopped
+    assert "no section resembles" in outcome.failures[0].cause
