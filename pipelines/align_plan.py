@@ -46,6 +46,7 @@ def plan(
     patches = pairs * nodes * flow.patch_px**2
     blocks = max(math.ceil(plane / (flow.block_px * min(flow.scales)) ** 2), 1)
     read = round(pairs * 2 * plane * size / min(flow.scales) ** 2)
+    block_sections = min(config.mesh.block_sections, depth)
     window = math.prod(spec.shard[3:]) * size
     stages = [
         estimate.convert(tiles, needed=not all(s.direct for s in sources)),
@@ -61,7 +62,7 @@ def plan(
         StagePlan(
             "mesh", math.ceil(depth / config.mesh.block_sections), pairs * nodes * 8,
             depth * nodes * 8,
-            config.mesh.block_sections * nodes * 16 * (len(flow.gaps) + 2) + 1000 * nodes,
+            block_sections * nodes * 16 * (len(flow.gaps) + 2) + 1000 * nodes,
             depth * nodes / _NODES_PER_S * 3,
         ),
         StagePlan(

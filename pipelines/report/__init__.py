@@ -15,9 +15,10 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from warpbeam.pipelines.report import agreement, fused, greys, layout, page, seams
+from warpbeam.pipelines.report import agreement, fused, greys, layout, page, seams, stack
 from warpbeam.pipelines.report.page import Part, Table
 from warpbeam.pipelines.report.reading import Run, read_run
+from warpbeam.pipelines.report.stack_verdict import judge_stack
 from warpbeam.pipelines.report.verdict import judge
 from warpbeam.transforms.storage import store
 
@@ -28,6 +29,13 @@ _PARTS: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
     ("Result", fused.part),
     ("Coverage", fused.coverage_part),
     ("Grey values", greys.part),
+)
+_PARTS_OF_A_STACK: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
+    ("Sections", stack.curves_part),
+    ("Before and after", stack.slices_part),
+    ("Flow", stack.flow_part),
+    ("Deformation", stack.deformation_part),
+    ("Result", fused.part),
 )
 _MOST_FAILURES = 50
 
@@ -44,11 +52,13 @@ def write(run_uri: str | os.PathLike[str]) -> str:
         InputError: there is no run.
     """
     run = read_run(run_uri)
-    parts = [part for name, make in _PARTS if (part := _made(name, make, run))]
+    is_stack = run.summary["job"] == "align"
+    makers = _PARTS_OF_A_STACK if is_stack else _PARTS
+    parts = [part for name, make in makers if (part := _made(name, make, run))]
     text = page.render(
         title=f"warpbeam {run.summary['job']}",
         place=run.folder.uri,
-        verdict=judge(run),
+        verdict=judge_stack(run) if is_stack else judge(run),
         numbers=_numbers(run),
         failures=_failures(run),
         parts=parts,

@@ -26,7 +26,7 @@ class Verdict:
 
 def judge(run: Run) -> Verdict:
     """The verdict on a run."""
-    trouble = [*_failures(run)]
+    trouble = failures(run)
     look = [*_rejected(run), *_islands(run), *_visible(run)]
     fine = _agreement(run) if run.links else _placed_as_given(run)
     level = "incomplete" if trouble else "look" if look else "good"
@@ -38,7 +38,8 @@ def count(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-def _failures(run: Run) -> list[str]:
+def failures(run: Run) -> list[str]:
+    """What failed, in a sentence; empty where nothing did."""
     if not run.failures:
         return []
     stages = sorted({f["stage"] for f in run.failures})

@@ -74,17 +74,15 @@ def sheared(
 
 @dataclass(frozen=True)
 class Score:
-    """px: residual between neighbours, and drift of a section's middle from the first one's."""
+    """Residuals between neighbours, px, and the drift of each section's middle from the first
+    one's, yx px."""
 
     residual: np.ndarray
     drift: np.ndarray
 
-    def line(self) -> str:
-        known = self.residual[np.isfinite(self.residual)]
-        return (
-            f"residual {np.median(known):.3f} / {np.quantile(known, 0.95):.3f} px median / p95, "
-            f"drift {np.nanmax(self.drift):.2f} px"
-        )
+    @property
+    def drift_px(self) -> np.ndarray:
+        return np.linalg.norm(self.drift, axis=1)
 
 
 def score(case: Case, at: np.ndarray, moved: list[np.ndarray]) -> Score:
@@ -96,7 +94,7 @@ def score(case: Case, at: np.ndarray, moved: list[np.ndarray]) -> Score:
         moved: per section where the points go, [2, ...].
     """
     errors = [m - at - case.truth(z, *at) for z, m in enumerate(moved)]
-    # neighbours are compared at the same nodes: errors are smooth
+    # neighbours are compared at the same points: errors are smooth
     residual = [np.linalg.norm(b - a, axis=0).ravel() for a, b in itertools.pairwise(errors)]
     middle = np.array([np.nanmedian(e.reshape(2, -1), axis=1) for e in errors])
-    return Score(np.concatenate(residual), np.linalg.norm(middle - middle[0], axis=1))
+    return Score(np.concatenate(residual), middle - middle[0])

@@ -108,10 +108,13 @@ class CleanFlow:
                 for scale in scales
             ]
             out[gap] = self._combined(frame, measured)
-        on_section = self._footprint(frame, placed_of(fixed))
+        patch = self._measuring.patch * min(frame.settings.scales)
+        on_section, inside = (
+            _on_section(frame, placed_of(fixed), margin) for margin in (0, patch // 2)
+        )
         for index, value in reached:
             missing = on_section & ~np.isfinite(out[:, 0]).any(axis=0)
-            if missing.sum() > self._rules.bridged * on_section.sum():
+            if (missing & inside).sum() > self._rules.bridged * inside.sum():
                 out[gaps + index] = self._bridge(frame, placed_of(fixed), placed_of(value), missing)
         written = fields.load(clean_uri(self._run)).write(
             frame.nodes(z, (len(out), 2)), out[:, :, None]
@@ -120,7 +123,7 @@ class CleanFlow:
         return {
             "bytes_written": written,
             "known": [float(part.mean()) for part in known],
-            "any": float(known.any(axis=0).mean()),
+            "any": float(known.any(axis=0)[on_section].mean()) if on_section.any() else 0.0,
         }
 
     def _combined(self, frame: Frame, measured: list[Measured]) -> Vectors:
@@ -130,14 +133,6 @@ class CleanFlow:
             kept = trusted(_as_flow(frame, one), self._rules.vectors)
             vectors.append(np.where(kept, one[:2], np.nan).astype(np.float64))
         return reconcile(vectors, self._rules.whole)[0]
-
-    def _footprint(self, frame: Frame, placed: PlacedTile) -> Bool[np.ndarray, "y x"]:
-        """The nodes that lie on a section."""
-        nodes = frame.lattice.nodes()
-        to_section = np.linalg.inv(affine.homogeneous(placed.matrix))
-        at = affine.apply(to_section, nodes.reshape(2, -1).T).T.reshape(nodes.shape)
-        limit = np.reshape(placed.source.shape, (2, 1, 1)) - 1
-        return np.asarray(((at >= 0) & (at <= limit)).all(axis=0))
 
     def _bridge(
         self,
@@ -160,6 +155,15 @@ class CleanFlow:
                     self._reader, frame, self._measuring, fixed, moving, scale, block, wanted
                 )
         return np.where(missing, self._combined(frame, measured), np.nan)
+
+
+def _on_section(frame: Frame, placed: PlacedTile, margin: int) -> Bool[np.ndarray, "y x"]:
+    """The nodes that lie on a section, `margin` px inside its edge."""
+    nodes = frame.lattice.nodes()
+    to_section = np.linalg.inv(affine.homogeneous(placed.matrix))
+    at = affine.apply(to_section, nodes.reshape(2, -1).T).T.reshape(nodes.shape)
+    limit = np.reshape(placed.source.shape, (2, 1, 1)) - 1 - margin
+    return np.asarray(((at >= margin) & (at <= limit)).all(axis=0))
 
 
 def _as_flow(frame: Frame, measured: Measured) -> Flow:
