@@ -107,7 +107,9 @@ class AlignJob(Job[AlignConfig]):
             "frame", asdict(laid_out), functools.partial(frame.one_frame, run),
             frame.LayOutFrame(run, laid_out), critical=True,
         )  # fmt: skip
-        measuring = measure.MeasureSettings(given.patch_px, given.search_px, given.steps)
+        measuring = measure.MeasureSettings(
+            given.patch_px, given.search_px, given.steps, given.every
+        )
         graph.map(
             "flow", [asdict(self.sections), asdict(measuring)],
             functools.partial(measure.list_flows, run, before),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 from jaxtyping import Bool, Float32
+from scipy import ndimage
 
 from warpbeam.kernels.flow.deform import EFFECTIVE_WINDOW, HALO, deformation_step
 from warpbeam.kernels.flow.match import Matches, MatchSettings, match
@@ -47,6 +48,9 @@ class FlowSettings:
         finest: level on which the refinement ends.
         steps: refinement steps on the finest level, coarser ones take one more; 0 keeps rigid
             patches and their peaks.
+        every: patches are correlated at every so many-th node along each axis; the others start
+            from those around them, and have their peak ratio and sharpness from the nearest.
+            Saves time where patches overlap by more than half. 1 where there are no steps.
         min_valid: fraction of a patch that must be known in both images.
         min_significance: a correlation less than this many standard deviations of that of
             unrelated patches is no vector.
@@ -62,6 +66,7 @@ class FlowSettings:
     coarse: int | None = None
     finest: int = 1
     steps: int = 1
+    every: int = 1
     min_valid: float = 0.25
     min_significance: float = 3.5
     min_support: float = 0.3
@@ -80,6 +85,8 @@ class FlowSettings:
         for name, level in (("coarse", self.coarse or 1), ("finest", self.finest)):
             if level < 1 or level & (level - 1):
                 raise ValueError(f"{name} must be a power of two, got {level}")
+        if self.every < 1 or (self.every > 1 and not self.steps):
+            raise ValueError(f"every must be >= 1, and 1 without steps, got {self.every}")
         if self.finest > self.coarse_level:
             raise ValueError(f"finest {self.finest} is coarser than coarse {self.coarse_level}")
 
@@ -210,11 +217,12 @@ def _single(
     nodes, rank, coarse = lattice.shape, len(lattice.shape), settings.coarse_level
     if not selection.any():
         return np.full((rank + 3, *nodes), np.nan, np.float32)
-    found = _coarse(pair, settings, lattice, start, selection)
+    chosen = _thinned(selection, settings.every)
+    found = _coarse(pair, settings, lattice, start, chosen)
     peaks = np.full((rank, *nodes), np.nan)
     rest = np.full((5, *nodes), np.nan)
-    rest[:, selection] = [found.ncc, found.ratio, found.sharpness, found.significance, found.grain]
-    peaks[:, selection] = found.shift.T * coarse
+    rest[:, chosen] = [found.ncc, found.ratio, found.sharpness, found.significance, found.grain]
+    peaks[:, chosen] = found.shift.T * coarse
     ncc, ratio, sharpness, significance, grain = rest
     peaks[:, ~(significance >= settings.min_significance)] = np.nan
     vectors = peaks
@@ -224,9 +232,22 @@ def _single(
         )
         moved = np.abs(vectors - peaks).max(axis=0)
         ratio = np.where(moved <= 2 * coarse, ratio, 1)
+        if settings.every > 1:
+            nearest = ndimage.distance_transform_edt(
+                ~chosen, return_distances=False, return_indices=True
+            )
+            ratio, sharpness = ratio[tuple(nearest)], sharpness[tuple(nearest)]
     out = np.concatenate([vectors, ncc[None], ratio[None], sharpness[None]])
     out[:, ~(selection & np.isfinite(vectors).all(axis=0))] = np.nan
     return out.astype(np.float32)
+
+
+def _thinned(selection: np.ndarray, every: int) -> np.ndarray:
+    """Every so many-th node of a selection; all of it where that leaves none."""
+    kept = np.zeros_like(selection)
+    kept[(slice(None, None, every),) * selection.ndim] = True
+    thin = selection & kept
+    return thin if thin.any() else selection
 
 
 def _coarse(
@@ -266,7 +287,7 @@ def _refined(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vectors and ncc after the deformation steps, from the coarsest level to the finest."""
     level = settings.coarse_level
-    radius = max(round(max(np.divide(settings.patch, lattice.stride)) / 2), 1)
+    radius = max(round(max(np.divide(settings.patch, lattice.stride)) / 2), settings.every)
     vectors = smooth_vectors(peaks, np.ones(lattice.shape), radius=radius)
     agreeing = np.abs(peaks - vectors).max(axis=0) <= _AGREEING_VOXELS * level
     known = support(agreeing, measured, radius=radius) >= settings.min_support

@@ -20,8 +20,15 @@ Series = Float[np.ndarray, "z c"]
 Stack = Float[np.ndarray, "z c y x"]
 
 
+# Standard error of a median over that of a mean, and standard deviation over median deviation.
+_MEDIAN_ERROR, _DEVIATION = 1.25, 1.48
+# A slope that is less certain (px per section) is no better than none.
+_MOST_ERROR_PX = 0.1
+
+
 def linear_trend(sections: Numbers, shift: Series) -> Series:
-    """The steady drift of whole sections, about the middle of the stack.
+    """The steady drift of whole sections, about the middle of the stack; level where the
+    sections are too few, or jump too much, to tell.
 
     The slope is the median step, so that jumps of the stage are no drift.
 
@@ -32,7 +39,10 @@ def linear_trend(sections: Numbers, shift: Series) -> Series:
     at = np.asarray(sections, float)
     if len(at) < 3:
         return np.zeros_like(shift)
-    step = np.median(np.diff(shift, axis=0) / np.diff(at)[:, None], axis=0)
+    steps = np.diff(shift, axis=0) / np.diff(at)[:, None]
+    step = np.median(steps, axis=0)
+    spread = _DEVIATION * np.median(np.abs(steps - step), axis=0)
+    step = np.where(_MEDIAN_ERROR * spread / np.sqrt(len(steps)) <= _MOST_ERROR_PX, step, 0.0)
     line = step * at[:, None]
     return line + np.median(shift - line, axis=0)
 

@@ -39,11 +39,13 @@ class MeasureSettings:
         patch: side of a patch.
         search: how far a patch is looked for, either way.
         steps: refinement steps; 0 keeps rigid patches.
+        every: patches are correlated at every so many-th node, see `FlowSettings`.
     """
 
     patch: int
     search: int
     steps: int
+    every: int = 1
 
 
 def list_flows(run: RunFolder, reduced: Ledger | None) -> Iterator[Unit]:
@@ -155,6 +157,7 @@ def measure_block(
             (max(round(stride), 1),) * 2,
             (settings.search,) * 2,
             steps=settings.steps,
+            every=settings.every,
         ),
         lattice=local,
         selection=None if selection is None else _spread(selection, block, wide, halo),

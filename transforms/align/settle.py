@@ -33,7 +33,8 @@ class SettleSettings:
 
     Attributes:
         linear: the mean displacement of the sections, its steady drift.
-        window: bends of the sections, over so many sections on either side; 0 for none.
+        window: bends of the sections, over so many sections on either side; 0 for none. Left
+            alone where the stack is shorter than that.
         voxel: yx size of a voxel, and the distance of sections, in `unit`.
     """
 
@@ -53,20 +54,21 @@ def list_runs(run: RunFolder, chains: Ledger, settings: SettleSettings) -> Itera
     """A unit per run of sections.
 
     Payload: a fingerprint of all chains, the sections with their mean shifts and steady drifts
-    that it needs, and those that it settles.
+    that it needs, those that it settles, and the window.
     """
     marks = digest(sorted(chains.done().items()))
     rows = sorted(row for _, record in chains.records() for row in record["shifts"])
     sections = [row[0] for row in rows]
     shift = np.array([row[1:] for row in rows])
     drift = linear_trend(sections, shift) if settings.linear else np.zeros_like(shift)
+    window = settings.window if len(sections) > 2 * settings.window else 0
     every = list(zip(sections, shift.tolist(), drift.tolist(), strict=True))
     for first in range(sections[0], sections[-1] + 1, _RUN):
         wanted = [s for s in sections if first <= s < first + _RUN]
-        low, high = first - settings.window, first + _RUN + settings.window
+        low, high = first - window, first + _RUN + window
         if wanted:
             needed = [row for row in every if low <= row[0] < high]
-            yield RunKey(wanted[0], wanted[-1]), [marks, needed, wanted]
+            yield RunKey(wanted[0], wanted[-1]), [marks, needed, wanted, window]
 
 
 class SettleSections:
@@ -85,7 +87,7 @@ class SettleSections:
         return field
 
     def __call__(self, key: RunKey, payload: Any) -> Record:
-        _, needed, wanted = payload
+        _, needed, wanted, window = payload
         frame = load_frame(self._run)
         sections = [row[0] for row in needed]
         shift, drift = (np.array([row[k] for row in needed]) for k in (1, 2))
@@ -93,9 +95,9 @@ class SettleSections:
         final = meshes - drift[:, :, None, None]
         index = [sections.index(s) for s in wanted]
         settled = final[index]
-        if self._settings.window:
+        if window:
             bends = meshes - shift[:, :, None, None]
-            settled = settled - slow_part(sections, bends, wanted, self._settings.window)
+            settled = settled - slow_part(sections, bends, wanted, window)
         placed = {p.source.key.section: p for p in load_placement(self._run)}
         field, written, rows = self._field(frame), 0, []
         for section, offsets in zip(wanted, settled, strict=True):

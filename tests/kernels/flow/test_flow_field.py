@@ -280,3 +280,18 @@ def test_bad_shapes():
         flow(image, image, settings, selection=np.ones((4, 4), bool))
     with pytest.raises(ValueError, match="do not fit"):
         flow(np.stack([image] * 2), image, settings)
+
+
+def test_patches_at_every_second_node_are_enough():
+    moving = texture(SHAPE)
+    truth, dense = waves(SHAPE, 4.0)
+    found = flow(sampled(moving, dense), moving, replace(USUAL, every=2))
+    apart = errors(found, truth)
+    assert np.isfinite(apart).mean() > 0.9
+    assert np.nanquantile(apart, 0.95) < 0.2
+    assert np.isfinite(found.peak_ratio[np.isfinite(apart)]).all()
+
+
+def test_peaks_alone_need_a_patch_at_every_node():
+    with pytest.raises(ValueError, match="every"):
+        FlowSettings((48, 48), (16, 16), (16, 16), steps=0, every=2)

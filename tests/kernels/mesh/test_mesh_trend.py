@@ -46,3 +46,9 @@ def test_a_part_of_the_stack_gives_the_same():
     whole = slow_part(range(60), warps, range(20, 25), 10)
     part = slow_part(range(9, 36), warps[9:36], range(20, 25), 10)
     np.testing.assert_allclose(part, whole, atol=1e-12)
+
+
+def test_a_few_sections_that_jump_have_no_trend():
+    rng = np.random.default_rng(3)
+    shift = np.cumsum(rng.normal(0.5, 5.0, (8, 2)), axis=0)
+    assert (np.diff(linear_trend(range(8), shift), axis=0) == 0).all()
