@@ -285,11 +285,12 @@ def test_bad_shapes():
 def test_patches_at_every_second_node_are_enough():
     moving = texture(SHAPE)
     truth, dense = waves(SHAPE, 4.0)
-    found = flow(sampled(moving, dense), moving, replace(USUAL, every=2))
+    fixed = sampled(moving, dense)
+    found, every = (flow(fixed, moving, replace(USUAL, every=n)) for n in (2, 1))
     apart = errors(found, truth)
-    assert np.isfinite(apart).mean() > 0.9
-    assert np.nanquantile(apart, 0.95) < 0.2
-    assert np.isfinite(found.peak_ratio[np.isfinite(apart)]).all()
+    assert np.isfinite(apart).all()
+    assert np.abs(apart - errors(every, truth)).max() < 0.05
+    assert np.isfinite(found.peak_ratio).all()
 
 
 def test_peaks_alone_need_a_patch_at_every_node():
