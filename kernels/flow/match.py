@@ -99,7 +99,7 @@ def match(
     parts = []
     for at in range(0, len(corners), size):
         rows = np.minimum(np.arange(at, at + size), len(corners) - 1)
-        here, there = (jnp.asarray(first[rows], jnp.int32) for first in firsts)
+        here, there = (first[rows].astype(np.int32) for first in firsts)
         parts.append(_match_batch(*images, here, there, settings=settings))
     if not parts:
         empty = np.empty(0, np.float32)

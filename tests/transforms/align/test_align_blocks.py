@@ -1,0 +1,47 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warpbeam.transforms.align.mesh import bad_sections, blocks_of
+
+
+def test_a_section_without_flow_either_way_is_bad():
+    # 3 has none to 2 and 1, and neither 4 nor 5 to it; 4 reaches 2 over it
+    known = {1: [0.0, 0.0], 2: [0.9, 0.0], 3: [0.0, 0.0], 4: [0.0, 0.8], 5: [0.9, 0.0]}
+    assert bad_sections(known, (1, 2), 0.1) == [3]
+
+
+def test_the_first_section_is_good_if_a_later_one_leads_to_it():
+    assert bad_sections({0: [0.0], 1: [0.5]}, (1,), 0.1) == []
+    assert bad_sections({0: [0.0], 1: [0.0]}, (1,), 0.1) == [0, 1]
+
+
+def test_blocks_share_their_borders_and_begin_with_good_sections():
+    blocks = blocks_of(range(20), [0, 7, 14], 7)
+    assert [(b.first, b.last) for b in blocks] == [(1, 8), (8, 15), (15, 19)]
+    assert blocks[0].sections == (*range(1, 9), 0)
+
+
+def test_nothing_good_makes_no_block():
+    assert blocks_of([0, 1], [0, 1], 5) == []
+
+
+@given(st.sets(st.integers(0, 60), min_size=2), st.integers(2, 20), st.data())
+def test_every_section_is_in_a_block(sections, length, data):
+    ordered = sorted(sections)
+    bad = data.draw(st.sets(st.sampled_from(ordered), max_size=len(ordered) - 1))
+    blocks = blocks_of(ordered, sorted(bad), length)
+    assert set().union(*(b.sections for b in blocks)) == sections
+    for block, following in itertools.pairwise(blocks):
+        assert block.last == following.first
+        assert block.last not in bad
+    assert all(b.sections[0] == b.first for b in blocks)
+
+
+@pytest.mark.parametrize("length", [3, 50])
+def test_a_short_rest_joins_the_last_block(length):
+    blocks = blocks_of(range(10), [], length)
+    assert blocks[-1].last == 9
+    assert all(b.last - b.first >= min(length // 2, 9) for b in blocks)
