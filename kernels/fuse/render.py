@@ -60,6 +60,7 @@ def render(
     interpolation: str,
     dtype: np.dtype,
     count: UInt8[np.ndarray, "..."] | None = None,
+    out: Num[np.ndarray, "..."] | None = None,
 ) -> Num[np.ndarray, "..."]:
     """Fused voxels.
 
@@ -70,11 +71,13 @@ def render(
         interpolation: one of `warp.INTERPOLATIONS`.
         dtype: of the result; floats are rounded half to even and clipped to its range.
         count: of the shape of the box; gets the number of tiles on each voxel (at most 255).
+        out: of the shape of the box and the dtype; gets the result.
 
     Returns:
         An array of the shape of the box; 0 where there is no tile.
     """
-    values = np.zeros(box.shape, dtype)
+    values = np.empty(box.shape, dtype) if out is None else out
+    values[...] = 0
     if count is not None:
         count[...] = 0
     halo = (_halo(mode),) * box.ndim
