@@ -59,7 +59,7 @@ class AlignJob(Job[AlignConfig]):
             save_placement(self.run_folder, [PlacedTile(s, s.stage) for s in self.sources])
 
     def build(self, graph: JobGraph) -> None:
-        fusing.add_convert(graph, self.run_folder, self.tiles)
+        fusing.add_convert(graph, self.run_folder, self.tiles, self.sources)
         self._add_reduction(graph)
         self._add_rough(graph)
         self._add_flow(graph)

@@ -112,11 +112,13 @@ def fuse(tiles: TileList, spec: VolumeSpec, config: TilesConfig) -> StagePlan:
 
 def pyramid(spec: VolumeSpec, size: int) -> StagePlan:
     """The levels that no single fuse shard holds."""
-    above = spec.levels[spec.in_shard_levels + 1 :]
+    starts = [spec.levels[k] for k in spec.group_starts[1:]]
     units = sum(
-        math.prod(math.ceil(n / s) for n, s in zip(lv.shape, lv.shard, strict=True)) for lv in above
+        math.prod(math.ceil(n / s) for n, s in zip(lv.shape, lv.shard, strict=True))
+        for lv in starts
     )
-    read = sum(math.prod(spec.levels[level.index - 1].shape) * size for level in above)
+    above = spec.levels[starts[0].index :] if starts else ()
+    read = sum(math.prod(spec.levels[level.index - 1].shape) * size for level in starts)
     written = sum(math.prod(level.shape) * size for level in above)
     memory = 4 * math.prod(spec.shard) * size if above else 0
     return StagePlan("pyramid", units, read, written, memory, read / _PYRAMID_BYTES_PER_S)

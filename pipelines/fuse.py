@@ -31,10 +31,10 @@ class FuseJob(TileJob[FuseConfig]):
         save_placement(self.run_folder, [PlacedTile(s, s.stage) for s in self.sources])
 
     def build(self, graph: JobGraph) -> None:
-        fusing.add_convert(graph, self.run_folder, self.tiles)
+        fusing.add_convert(graph, self.run_folder, self.tiles, self.sources)
         fusing.add_flatfield(graph, self.run_folder, self.config, self.tiles)
         fusing.add_gain(graph, self.run_folder, self.config, self.tiles)
-        fusing.add_fusion(graph, self.run_folder, self.config, self.tiles)
+        fusing.add_fusion(graph, self.run_folder, self.config, self.tiles, placed=True)
 
     def plan(self) -> Plan:
         return fusing.plan(self.run_folder, self.config, self.tiles, self.sources)

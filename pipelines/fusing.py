@@ -32,12 +32,15 @@ from warpbeam.transforms.tiles import PlacedTile, TileSource, load_sources, sour
 AUTO_FLATFIELD_TILES = 16
 
 
-def add_convert(graph: JobGraph, run: RunFolder, tiles: TileList) -> None:
+def add_convert(
+    graph: JobGraph, run: RunFolder, tiles: TileList, sources: Sequence[TileSource]
+) -> None:
     """Copies the tiles that cannot be read in parts."""
     largest = tuple(max(column) for column in zip(*(t.shape for t in tiles.tiles), strict=True))
     shape = (len(tiles), len(tiles.channels), *largest)
     work = ConvertTile(run, shape, tiles.dtype)
-    graph.map("convert", None, functools.partial(_unconverted, run), work)
+    needed = not all(source.direct for source in sources)
+    graph.map("convert", None, functools.partial(_unconverted, run), work, needed=needed)
 
 
 def _unconverted(run: RunFolder) -> Iterator[Unit]:
@@ -93,8 +96,13 @@ def output_settings(config: TilesConfig, tiles: TileList) -> OutputSettings:
     )
 
 
-def add_fusion(graph: JobGraph, run: RunFolder, config: TilesConfig, tiles: TileList) -> None:
-    """Canvas, fused shards, and the levels above them."""
+def add_fusion(
+    graph: JobGraph, run: RunFolder, config: TilesConfig, tiles: TileList, *, placed: bool
+) -> None:
+    """Canvas, fused shards, and the levels above them.
+
+    With `placed` the tiles lie where the list says, and so the levels are known.
+    """
     output = output_settings(config, tiles)
     settings = FuseSettings(config.blend.mode, config.blend.interpolation, config.volume.coverage)
     graph.map(
@@ -110,7 +118,8 @@ def add_fusion(graph: JobGraph, run: RunFolder, config: TilesConfig, tiles: Tile
     volumes = {"pyramid": run.volume}
     if config.volume.coverage:
         volumes["coverage"] = run.coverage
-    for level in coarse_levels(nominal_spec(tiles, output, run)):
+    nominal = nominal_spec(tiles, output, run)
+    for level in nominal.group_starts[1:] if placed else coarse_levels(nominal):
         for name, uri in volumes.items():
             listing = functools.partial(list_shards, uri, level, graph.ledger("fuse"))
             graph.map(f"{name}_{level}", None, listing, BuildShard(uri))
@@ -128,7 +137,7 @@ def coarse_levels(nominal: VolumeSpec) -> range:
     The volume then hardly doubles, and keeps whole shards where it has several.
     """
     large = all(n >= 2 * s for n, s in zip(nominal.shape[3:], nominal.shard[3:], strict=True))
-    first = nominal.in_shard_levels + 1 if large else 1
+    first = nominal.group(0).stop if large else 1
     return range(first, len(nominal.levels) + 1)
 
 

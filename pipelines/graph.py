@@ -48,6 +48,7 @@ class JobGraph:
         work: Callable[[Stage], beam.PTransform],
         *,
         critical: bool = False,
+        needed: bool = True,
     ) -> None:
         """A stage after all that were added before.
 
@@ -57,12 +58,14 @@ class JobGraph:
             list_units: what it works on; called in a worker when the earlier stages ended.
             work: the transform from those to an outcome.
             critical: whether a failure stops the job.
+            needed: whether it may have units; without, it has a ledger but no place in the graph.
         """
         before = self.stages[-1].ledger.config_hash if self.stages else self.inputs
         ledger = Ledger(self.run, name, chain(before, name, settings))
         stage = Stage(ledger, self.attempts, critical=critical)
         self.stages.append(stage)
-        if self.pipeline is not None and (self.only is None or name in self.only):
+        chosen = self.only is None or name in self.only
+        if self.pipeline is not None and needed and chosen:
             units = self.pipeline | After(f"{name}: units", list_units, self._barrier)
             self._barrier = units | f"{name}: run" >> work(stage)
 
@@ -74,6 +77,10 @@ class JobGraph:
         work: Work,
         *,
         critical: bool = False,
+        needed: bool = True,
     ) -> None:
         """A stage that does one piece of work per unit."""
-        self.add(name, settings, list_units, lambda stage: RunStage(stage, work), critical=critical)
+        self.add(
+            name, settings, list_units, lambda stage: RunStage(stage, work), critical=critical,
+            needed=needed,
+        )  # fmt: skip

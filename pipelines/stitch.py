@@ -50,7 +50,7 @@ class StitchJob(TileJob[StitchConfig]):
 
     def build(self, graph: JobGraph) -> None:
         run, config = self.run_folder, self.config
-        fusing.add_convert(graph, run, self.tiles)
+        fusing.add_convert(graph, run, self.tiles, self.sources)
         fusing.add_flatfield(graph, run, config, self.tiles)
         self._add_links(graph)
         solve = SolveSettings(config.solve.model, config.solve.stage_sigma_px)
@@ -60,7 +60,7 @@ class StitchJob(TileJob[StitchConfig]):
             PlaceTiles(run, links, nulls, solve), critical=True,
         )  # fmt: skip
         fusing.add_gain(graph, run, config, self.tiles)
-        fusing.add_fusion(graph, run, config, self.tiles)
+        fusing.add_fusion(graph, run, config, self.tiles, placed=False)
 
     def _add_links(self, graph: JobGraph) -> None:
         run, settings = self.run_folder, self.link_settings

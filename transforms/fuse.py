@@ -6,6 +6,8 @@ tile, matrix --> (shard, tile) for each shard it touches --> GroupByKey
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -104,13 +106,21 @@ class FuseShard:
     def setup(self) -> None:
         self._tiles = TileReader(self._run)
         self._shading = ShadingReader(self._run)
+        self._spare = threading.local()
+
+    def _blank(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """An array for a shard, in the memory of the last one: new pages cost more than theirs."""
+        block, size = self._spare.__dict__.pop("block", None), math.prod(shape) * dtype.itemsize
+        if block is None or block.size < size:
+            block = np.empty(size, np.uint8)
+        return block[:size].view(dtype).reshape(shape)
 
     def __call__(self, key: ShardKey, payload: Any) -> Record:
         *_, placed = payload
         canvas = load_canvas(self._run)
         box = canvas.grid.box(key.block)
         target = volume.open_volume(self._run.volume)
-        values = np.zeros(box.shape, target.level(0).dtype)
+        values = self._blank(box.shape, target.level(0).dtype)
         count = np.zeros((1, 1, *box.shape[2:]), np.uint8)
         counting = self._settings.coverage and box.start[1] == 0
         read, covered, quantiles = 0, 0.0, []
@@ -120,16 +130,17 @@ class FuseShard:
             read += sum(v.pixels.nbytes for v in views)
             at = channel - box.start[1]
             plane = canvas.drop(box)
-            values[:, at] = render.render(
+            image = values[:, at].reshape(plane.shape)
+            render.render(
                 plane, views, mode=self._settings.blending,
                 interpolation=self._settings.interpolation, dtype=values.dtype,
-                count=count.reshape(plane.shape) if counting and at == 0 else None,
+                count=count.reshape(plane.shape) if counting and at == 0 else None, out=image,
             )  # fmt: skip
             seen = render.covered_samples(plane, views, SAMPLE_STRIDE)
             covered += float(seen.mean()) * plane.size
-            sample = values[:, at].reshape(plane.shape)[..., ::SAMPLE_STRIDE, ::SAMPLE_STRIDE]
-            quantiles.append(brightness(sample[seen]))
+            quantiles.append(brightness(image[..., ::SAMPLE_STRIDE, ::SAMPLE_STRIDE][seen]))
         written = target.write_with_levels(box, values)
+        self._spare.block = values.base  # nothing refers to it any more
         if counting:
             first = Box((box.start[0], 0, *box.start[2:]), (box.stop[0], 1, *box.stop[2:]))
             counts = volume.open_volume(self._run.coverage)

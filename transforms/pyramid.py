@@ -1,4 +1,7 @@
-"""The coarse levels that no single fuse shard holds: each shard from the level below."""
+"""The coarse levels that no single fuse shard holds: each shard from the level below.
+
+A shard carries the levels that can be made of it alone, so a stage makes a group of levels.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ from warpbeam.transforms.storage.ledger import Ledger, Record, digest
 
 def list_shards(uri: str, level: int, below: Ledger) -> Iterator[Unit]:
     """A unit per shard of a level; none where there is no such level, or where the fuse
-    stage has made it already.
+    stage or the one before makes it already.
 
     The payload fingerprints the level below, so that a shard that was fused anew is
     carried up.
     """
     target = volume.open_volume(uri)
-    if not target.spec.in_shard_levels < level < target.levels:
+    if level not in target.spec.group_starts[1:]:
         return
     source = digest(sorted(below.done().items()))
     for index in target.level(level).shard_grid.indices():
@@ -27,7 +30,7 @@ def list_shards(uri: str, level: int, below: Ledger) -> Iterator[Unit]:
 
 
 class BuildShard:
-    """Work of the stages `pyramid_<level>`: one whole shard of a level."""
+    """Work of the stages `pyramid_<level>`: one whole shard of a level, and its group."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri

@@ -108,13 +108,13 @@ class After(beam.PTransform):
         waits = [] if self._barrier is None else [beam.pvalue.AsIter(self._barrier)]
         return (
             pipeline
-            | "start" >> beam.Create([0])
+            | "start" >> beam.Impulse()
             | "list" >> beam.FlatMap(_call, self._list_units, *waits)
         )
 
 
 def _call(
-    _: int, list_units: Callable[[], Iterable[Any]], _wait: Iterable[StageOutcome] = ()
+    _: bytes, list_units: Callable[[], Iterable[Any]], _wait: Iterable[StageOutcome] = ()
 ) -> Iterable[Any]:
     return list_units()
 

@@ -66,31 +66,36 @@ def _feathered(cell: Box, pieces: Sequence[Warped], profile: Profile) -> Image:
     Weights next to nothing outside a tile do for an outline, except where all tiles of a
     voxel are at their ends: only then the outlines are drawn.
     """
-    total, weights = _weighted(cell, pieces, profile, outlines=False)
-    least = min(math.prod(float(profile(n).min()) for n in p.shape) for p in pieces)
-    if weights.min() < 0.5 * least:
-        total, weights = _weighted(cell, pieces, profile, outlines=True)
-        return np.divide(total, weights, out=total, where=weights > 0)
-    return np.divide(total, weights, out=total)
+    weights = [_weight(piece, profile, outline=False) for piece in pieces]
+    sums = _sum(cell, pieces, weights)
+    least = min(math.prod(float(profile(n)[0]) for n in p.shape) for p in pieces)
+    everywhere = bool(sums.min() >= 0.5 * least)
+    if not everywhere:
+        weights = [_weight(piece, profile, outline=True) for piece in pieces]
+        sums = _sum(cell, pieces, weights)
+    for piece, weight in zip(pieces, weights, strict=True):
+        weight *= piece.values
+    total = _sum(cell, pieces, weights)
+    return np.divide(total, sums, out=total, where=True if everywhere else sums > 0)
 
 
-def _weighted(
-    cell: Box, pieces: Sequence[Warped], profile: Profile, *, outlines: bool
-) -> tuple[Image, Image]:
-    """Sums of weighted values and of weights."""
-    total, weights = np.zeros((2, *cell.shape), np.float32)
-    for number, piece in enumerate(pieces):
-        weight = piece.spread(profile)
-        if outlines or piece.upright is None or piece.unmasked is not None:
-            weight = weight if piece.valid is None else weight * piece.valid
-        values = piece.values * weight
-        if number == 0 and piece.box == cell:
-            total, weights = values, weight
-        else:
-            inside = piece.box.slices_in(cell)
-            total[inside] += values
-            weights[inside] += weight
-    return total, weights
+def _weight(piece: Warped, profile: Profile, *, outline: bool) -> Image:
+    weight = piece.spread(profile)
+    if outline or piece.upright is None or piece.unmasked is not None:
+        return weight if piece.valid is None else weight * piece.valid
+    return weight
+
+
+def _sum(cell: Box, pieces: Sequence[Warped], images: Sequence[Image]) -> Image:
+    """The sum over a cell of images on the boxes of the pieces."""
+    if pieces[0].box == cell:
+        total = images[0].copy()
+    else:
+        total = np.zeros(cell.shape, np.float32)
+        total[pieces[0].box.slices_in(cell)] = images[0]
+    for piece, image in zip(pieces[1:], images[1:], strict=True):
+        total[piece.box.slices_in(cell)] += image
+    return total
 
 
 def _mean(cell: Box, pieces: Sequence[Warped]) -> Image:

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Num, UInt8
+from jaxtyping import Bool, Int, Num, UInt8
 
 from warpbeam.kernels.fuse.blend import MULTIBAND_HALO, blend, coverage
 from warpbeam.kernels.fuse.view import TileView
@@ -60,6 +60,7 @@ def render(
     interpolation: str,
     dtype: np.dtype,
     count: UInt8[np.ndarray, "..."] | None = None,
+    out: Num[np.ndarray, "..."] | None = None,
 ) -> Num[np.ndarray, "..."]:
     """Fused voxels.
 
@@ -70,11 +71,13 @@ def render(
         interpolation: one of `warp.INTERPOLATIONS`.
         dtype: of the result; floats are rounded half to even and clipped to its range.
         count: of the shape of the box; gets the number of tiles on each voxel (at most 255).
+        out: of the shape of the box and the dtype; gets the result.
 
     Returns:
         An array of the shape of the box; 0 where there is no tile.
     """
-    values = np.zeros(box.shape, dtype)
+    values = np.empty(box.shape, dtype) if out is None else out
+    values[...] = 0
     if count is not None:
         count[...] = 0
     halo = (_halo(mode),) * box.ndim
@@ -106,18 +109,28 @@ def covered_samples(box: Box, views: Sequence[TileView], stride: int) -> Bool[np
     """
     steps = (1,) * (box.ndim - 2) + (stride, stride)
     ends = zip(box.start, box.stop, steps, strict=True)
-    axes = np.meshgrid(*(np.arange(a, b, s) for a, b, s in ends), indexing="ij")
-    points = np.stack([axis.ravel() for axis in axes], axis=1).astype(np.float64)
-    found = np.zeros(len(points), bool)
+    samples = [np.arange(a, b, s) for a, b, s in ends]
+    found = np.zeros([len(along) for along in samples], bool)
     for view in views:
-        at = affine.apply(view.inverse, points)
-        inside = ((at >= -0.5) & (at <= np.array(view.shape) - 0.5)).all(axis=1)
-        if view.mask is not None:
-            last = np.array(view.mask.shape) - 1
-            index = np.clip(np.rint(at).astype(int) - np.array(view.window.start), 0, last)
-            inside &= view.mask[tuple(index.T)].astype(bool)
-        found |= inside
-    return found.reshape(axes[0].shape)
+        reach = zip(samples, view.footprint.start, view.footprint.stop, strict=True)
+        near = tuple(slice(*np.searchsorted(along, (a, b)).tolist()) for along, a, b in reach)
+        if not found[near].all():
+            own = [along[part] for along, part in zip(samples, near, strict=True)]
+            found[near] |= _covers(view, own)
+    return found
+
+
+def _covers(view: TileView, samples: Sequence[Int[np.ndarray, " n"]]) -> Bool[np.ndarray, "..."]:
+    """Whether a tile lies on each voxel of a lattice, given by its indices along each axis."""
+    axes = np.meshgrid(*samples, indexing="ij")
+    points = np.stack([axis.ravel() for axis in axes], axis=1).astype(np.float64)
+    at = affine.apply(view.inverse, points)
+    inside = ((at >= -0.5) & (at <= np.array(view.shape) - 0.5)).all(axis=1)
+    if view.mask is not None:
+        last = np.array(view.mask.shape) - 1
+        index = np.clip(np.rint(at).astype(int) - np.array(view.window.start), 0, last)
+        inside &= view.mask[tuple(index.T)].astype(bool)
+    return inside.reshape(axes[0].shape)
 
 
 def _regions(

@@ -70,7 +70,7 @@ class Warped:
         On a tile that is not turned it is separable on the output too, which spares a warp.
 
         Args:
-            profile: gives the values along an axis of n voxels, positive, and tiny at
+            profile: gives the values along an axis of n voxels, positive, and least at
                 both ends.
 
         Returns:
@@ -99,18 +99,20 @@ class Warped:
         """Which voxels the tile really covers; None means all, the usual case inside a tile."""
         if self.upright is not None and self.upright.contains(self.box):
             return self.unmasked
-        half = np.array(self.shape) / 2 + 1e-6
-        low, high = affine.span(self.inverse, self.box)
-        beyond = (low < -0.5 - 1e-6) | (high > 2 * half - 0.5)
         inside = self.unmasked
-        for axis in np.flatnonzero(beyond):
-            on_axis = np.abs(self.from_centre(int(axis))) <= np.float32(half[axis])
+        spans = zip(*affine.span(self.inverse, self.box), self.shape, strict=True)
+        for axis, (low, high, n) in enumerate(spans):
+            if low >= -0.5 - 1e-6 and high <= n - 0.5 + 2e-6:
+                continue
+            on_axis = np.abs(self.from_centre(axis)) <= np.float32(n / 2 + 1e-6)
             inside = on_axis if inside is None else inside & on_axis
         return None if inside is None else np.broadcast_to(inside, self.box.shape)
 
 
 def _with_ends(profile: Image, start: int, stop: int) -> Image:
     """A part of a profile that may reach beyond it, where it is next to nothing."""
+    if start >= 0 and stop <= len(profile):
+        return profile[start:stop]
     values = np.full(stop - start, profile.min() * _OUTSIDE, np.float32)
     first, last = max(start, 0), min(stop, len(profile))
     if first < last:
@@ -146,7 +148,10 @@ def warp(
     box = view.footprint & target
     if not box:
         return None
-    source, window = view.crop(source_box(view.inverse, view.shape, box, reach(interpolation)))
+    near = source_box(view.inverse, view.shape, box, reach(interpolation))
+    # OpenCV rounds to half to even and clips as it writes; the other ways do not.
+    exact = exact and ndim == 2 and interpolation in _CV2_FLAGS
+    source, window = view.crop(near, exact=exact)
     if not window:
         return None
     local = affine.recentre(view.inverse, window.start, box.start)

@@ -8,6 +8,7 @@ Files hold the upper `d x (d + 1)` part where the last row is `0 … 0 1`.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -75,19 +76,22 @@ def corners(box: Box) -> Points:
     return np.array(list(itertools.product(*ends)), np.float64)
 
 
-def span(matrix: Matrix, box: Box) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+def span(matrix: Matrix, box: Box) -> tuple[list[float], list[float]]:
     """The lowest and the highest coordinates that the voxel centres of a box are mapped to.
 
     Straight edges stay straight under affine and perspective maps, so the corners suffice.
     """
     if not is_affine(matrix):
         mapped = apply(matrix, corners(box))
-        return mapped.min(axis=0), mapped.max(axis=0)
-    first, last = np.array(box.start, np.float64), np.array(box.stop, np.float64) - 1
-    linear = matrix[:-1, :-1]
-    centre = linear @ ((first + last) / 2) + matrix[:-1, -1]
-    reach = np.abs(linear) @ (np.maximum(last - first, 0) / 2)
-    return centre - reach, centre + reach
+        return mapped.min(axis=0).tolist(), mapped.max(axis=0).tolist()
+    # Plain numbers: asked for each tile in each region, where arrays of three cost more.
+    ends = [(a, max(a, b - 1)) for a, b in zip(box.start, box.stop, strict=True)]
+    low, high = [], []
+    for *row, shift in matrix[:-1].tolist():
+        along = [(c * a, c * b) for c, (a, b) in zip(row, ends, strict=True)]
+        low.append(sum(map(min, along), shift))
+        high.append(sum(map(max, along), shift))
+    return low, high
 
 
 def bounding_box(matrix: Matrix, box: Box) -> Box:
@@ -96,9 +100,9 @@ def bounding_box(matrix: Matrix, box: Box) -> Box:
     A hair (1e-6 voxel) is forgiven, so that a whole-numbered shift keeps every voxel.
     """
     low, high = span(matrix, box)
-    start = np.ceil(low - 1e-6).astype(int)
-    stop = np.floor(high + 1e-6).astype(int) + 1
-    return Box(tuple(start.tolist()), tuple(stop.tolist()))
+    return Box(
+        tuple(math.ceil(v - 1e-6) for v in low), tuple(math.floor(v + 1e-6) + 1 for v in high)
+    )
 
 
 def inscribed_box(matrix: Matrix, box: Box) -> Box:

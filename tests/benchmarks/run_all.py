@@ -30,7 +30,7 @@ SMALL = [
     "stitch_positions.py --case real --grid 3 --tile 256",
     "solve_speed.py --tiles 2500",
     "fusion_speed.py --grid 2 --tile 512 --job",
-    "fusion_scaling.py --grids 2 3 --tile 512",
+    "fusion_scaling.py --grids 2 3 --tile 512 --repeats 1",
     "seam_steps.py --grid 3",
     "demo_agreement.py",
     "start_up.py",

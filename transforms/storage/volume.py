@@ -138,7 +138,7 @@ class Volume:
         return _open_level(self.spec, k)
 
     def write_with_levels(self, box: Box, array: np.ndarray) -> int:
-        """Writes level-0 shards and, from memory, the levels up to `spec.in_shard_levels`.
+        """Writes level-0 shards and, from memory, the other levels of their group.
 
         Each level is reduced from the stored values of the one below. All are written at
         once and waited for together.
@@ -149,12 +149,16 @@ class Volume:
         Raises:
             ValueError: as `Level.write_shards`.
         """
-        writes = [self.level(0)._start(box, array)]
+        return self._write_group(0, box, array)
+
+    def _write_group(self, k: int, box: Box, array: np.ndarray) -> int:
+        first, *others = self.spec.group(k)
+        writes = [self.level(first)._start(box, array)]
         total = array.nbytes
-        for k in range(1, self.spec.in_shard_levels + 1):
-            factor = (1, 1, *self.spec.factors[k - 1])
+        for level in others:
+            factor = (1, 1, *self.spec.factors[level - 1])
             array, box = downsample(array, factor, self.spec.method), _coarsen(box, factor)
-            writes.append(self.level(k)._start(box, array))
+            writes.append(self.level(level)._start(box, array))
             total += array.nbytes
         for write in writes:
             write.result()
@@ -163,7 +167,8 @@ class Volume:
     def build_shard(self, k: int, index: Sequence[int]) -> int:
         """Makes one shard of level k >= 1 from the stored level below, and writes it.
 
-        The level below is read in pieces of about one shard, which bounds the memory.
+        The level below is read in pieces of about one shard, which bounds the memory. What
+        follows in the group of level k is written too.
 
         Returns:
             The bytes written, before compression.
@@ -177,7 +182,7 @@ class Volume:
         for part in map(pieces.box, pieces.indices()):
             fine = _refine(part.shift(box.start), factor) & Box.of_shape(source.shape)
             array[part.slices] = downsample(source.read_once(fine), factor, self.spec.method)
-        return target.write_shards(box, array)
+        return self._write_group(k, box, array)
 
 
 def downsample(array: np.ndarray, factor: Sequence[int], method: str) -> np.ndarray:

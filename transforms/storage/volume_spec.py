@@ -6,9 +6,10 @@ a union of whole chunks otherwise.
 
 The pyramid: level k is level k-1 reduced by `factors[k-1]`, anchored at voxel 0, cut
 blocks at the far edge averaged over what there is, so its shape is `ceil(n / factor)`.
-Levels up to `in_shard_levels` are computed by the writer of a level-0 shard from that shard
-alone: their shard is the level-0 shard divided by the factors. The levels above use the full
-`shard` again and are built from the level below.
+Levels are written in groups. The first of a group has the full `shard`; those that follow
+are computed by its writer from that shard alone, and their shard is the full one divided by
+the factors, as long as that leaves whole chunks. The first group is made from the tiles, each
+other one from the last level of the group below.
 """
 
 from __future__ import annotations
@@ -101,19 +102,26 @@ class VolumeSpec:
         return self.channels or tuple(f"channel {i}" for i in range(self.shape[1]))
 
     @cached_property
-    def in_shard_levels(self) -> int:
-        """How many levels above 0 the writer of a level-0 shard makes from that shard alone."""
-        block = self.shard[2:]
-        for k, factor in enumerate(self.factors):
+    def group_starts(self) -> tuple[int, ...]:
+        """The first level of each group, beginning with level 0."""
+        starts, block = [0], self.shard[2:]
+        for k, factor in enumerate(self.factors, 1):
             if any(b % (f * c) for b, f, c in zip(block, factor, self.chunk[2:], strict=True)):
-                return k
-            block = tuple(map(operator.floordiv, block, factor))
-        return len(self.factors)
+                starts.append(k)
+                block = self.shard[2:]
+            else:
+                block = tuple(map(operator.floordiv, block, factor))
+        return tuple(starts)
+
+    def group(self, k: int) -> range:
+        """Level `k` and the levels that the writer of its shards makes from them alone."""
+        ends = (*self.group_starts[1:], len(self.factors) + 1)
+        return range(k, next(end for end in ends if end > k))
 
     @cached_property
     def levels(self) -> tuple[LevelSpec, ...]:
         """Every level, fine to coarse."""
-        total, shape = (1, 1, 1), self.shape
+        total, shape, shard = (1, 1, 1), self.shape, self.shard
         prefix = "" if self.format in ("zarr3", "zarr2") else "s"
         levels = []
         for k, factor in enumerate(((1, 1, 1), *self.factors)):
@@ -122,9 +130,10 @@ class VolumeSpec:
                 *shape[:2],
                 *(math.ceil(n / f) for n, f in zip(shape[2:], factor, strict=True)),
             )
-            shard = self.shard
-            if k <= self.in_shard_levels:
-                shard = (*shard[:2], *map(operator.floordiv, shard[2:], total))
+            if k in self.group_starts:
+                shard = self.shard
+            else:
+                shard = (*shard[:2], *map(operator.floordiv, shard[2:], factor))
             levels.append(LevelSpec(k, f"{prefix}{k}", shape, self.chunk, shard, total))
         return tuple(levels)
 

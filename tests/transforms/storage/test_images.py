@@ -51,7 +51,7 @@ def test_tiff_predictor(tmp_path, predictor):
 
 
 def test_narrow_box_of_a_wide_plane_is_read_in_bands(tmp_path, monkeypatch):
-    monkeypatch.setattr("warpbeam.transforms.storage.images.tiff.BAND_BYTES", 1000)
+    monkeypatch.setattr("warpbeam.transforms.storage.images.source.LocalFile.band_bytes", 1000)
     tifffile.imwrite(tmp_path / "a.tif", PLANE)
     box = Box((3, 80), (68, 83))
     np.testing.assert_array_equal(read(ImageRef(str(tmp_path / "a.tif")), box), PLANE[box.slices])

@@ -36,7 +36,7 @@ def blob_volume(tmp_path, format, dtype="float32", **changed):
     )
     volume = create(spec)
     volume.write_with_levels(Box.of_shape(shape), array)
-    for k in range(spec.in_shard_levels + 1, volume.levels):
+    for k in spec.group_starts[1:]:
         for index in volume.level(k).shard_grid.indices():
             volume.build_shard(k, index)
     return volume, centre

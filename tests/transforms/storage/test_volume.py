@@ -60,7 +60,7 @@ def fill(volume, array):
     for index in volume.level(0).shard_grid.indices():
         box = volume.level(0).shard_grid.box(index)
         volume.write_with_levels(box, array[box.slices])
-    for k in range(volume.spec.in_shard_levels + 1, volume.levels):
+    for k in volume.spec.group_starts[1:]:
         for index in volume.level(k).shard_grid.indices():
             volume.build_shard(k, index)
 
@@ -126,17 +126,17 @@ def test_the_volume_does_not_depend_on_the_shard(format, dtype):
         volume = create(spec)
         fill(volume, array)
         results.append([whole(volume, k) for k in range(volume.levels)])
-        in_shard.append(spec.in_shard_levels)
+        in_shard.append(len(spec.group(0)) - 1)
     assert in_shard == [0, 1, 3]
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
 
 
-def test_in_shard_levels_equal_those_built_from_the_store():
+def test_levels_of_a_group_equal_those_built_from_the_store():
     shape, chunk, shard = (1, 1, 5, 61, 70), (1, 1, 2, 8, 8), (1, 1, 4, 32, 32)
     spec = VolumeSpec(fresh(), shape, "uint16", chunk, shard, factors=((1, 2, 2), (2, 2, 2)))
-    assert spec.in_shard_levels == 2
+    assert spec.group_starts == (0,)
     volume = create(spec)
     fill(volume, noise(shape, "uint16"))
     for k in (1, 2):
@@ -163,23 +163,27 @@ def test_level_shapes_and_shards():
         "uint8",
         (1, 1, 4, 64, 64),
         (1, 1, 8, 256, 256),
-        factors=((1, 2, 2), (2, 2, 2), (1, 2, 2)),
+        factors=((1, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2)),
     )
     assert [level.shape[2:] for level in spec.levels] == [
         (10, 1001, 999),
         (10, 501, 500),
         (5, 251, 250),
         (5, 126, 125),
+        (5, 63, 63),
     ]
     # 256 / 2 / 2 = 64 is still a chunk; 32 is not, so level 3 takes the full shard again.
-    assert spec.in_shard_levels == 2
+    assert spec.group_starts == (0, 3)
+    assert [spec.group(k) for k in (0, 2, 3)] == [range(3), range(2, 3), range(3, 5)]
     assert [level.shard[2:] for level in spec.levels] == [
         (8, 256, 256),
         (8, 128, 128),
         (4, 64, 64),
         (8, 256, 256),
+        (8, 128, 128),
     ]
-    assert [level.factor for level in spec.levels] == [(1, 1, 1), (1, 2, 2), (2, 4, 4), (2, 8, 8)]
+    factors = [(1, 1, 1), (1, 2, 2), (2, 4, 4), (2, 8, 8), (2, 16, 16)]
+    assert [level.factor for level in spec.levels] == factors
 
 
 @settings(deadline=None)

@@ -16,8 +16,17 @@ class Source(Protocol):
     @property
     def size(self) -> int: ...
 
+    @property
+    def band_bytes(self) -> int:
+        """How much to ask for at once where only a part of it is kept."""
+        ...
+
     def read_at(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes from `offset`; fewer at the end of the file."""
+        ...
+
+    def read_into(self, offset: int, out: memoryview) -> int:
+        """Fills `out`, which is writable bytes, and says with how many; fewer at the end."""
         ...
 
     def close(self) -> None: ...
@@ -25,6 +34,8 @@ class Source(Protocol):
 
 class LocalFile:
     """`pread` leaves no position behind, so that threads share one descriptor."""
+
+    band_bytes = 1 << 18  # stays in the processor's cache until it is picked from
 
     def __init__(self, path: str) -> None:
         self._descriptor = os.open(path, os.O_RDONLY)
@@ -37,12 +48,20 @@ class LocalFile:
             offset, count = offset + len(part), count - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_into(self, offset: int, out: memoryview) -> int:
+        done = 0
+        while got := os.preadv(self._descriptor, [out[done:]], offset + done):
+            done += got
+        return done
+
     def close(self) -> None:
         os.close(self._descriptor)
 
 
 class RemoteFile:
     """An object in a bucket, through fsspec; each read is one range request."""
+
+    band_bytes = 1 << 24
 
     def __init__(self, uri: str) -> None:
         self._fs, self._path = _filesystem(uri)
@@ -51,6 +70,11 @@ class RemoteFile:
     def read_at(self, offset: int, count: int) -> bytes:
         end = min(offset + count, self.size)
         return bytes(self._fs.cat_file(self._path, offset, end)) if offset < end else b""
+
+    def read_into(self, offset: int, out: memoryview) -> int:
+        data = self.read_at(offset, len(out))
+        out[: len(data)] = data
+        return len(data)
 
     def close(self) -> None:
         """Nothing is held open."""

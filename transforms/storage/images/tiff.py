@@ -19,7 +19,6 @@ from warpbeam.transforms.storage.images.tiff_layout import (
     segment_shape,
 )
 
-BAND_BYTES = 1 << 24  # a narrow box of a wide raw plane is cut out of bands of this size
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -65,14 +64,20 @@ class TiffImage:
         dtype, (_, width, samples) = self._layout.dtype, self._layout.plane_shape
         (_, top, left), (_, bottom, right) = box.start, box.stop
         row = width * samples * dtype.itemsize
-        step = max(1, BAND_BYTES // row)
-        for y in range(top, bottom, step):
-            rows = min(step, bottom - y)
-            data = source.read_at(offset + y * row, rows * row)
-            if len(data) < rows * row:
-                raise corrupt(self._file, f"the file ends at byte {offset + y * row + len(data)}")
-            band = np.frombuffer(data, dtype).reshape(rows, width, samples)
-            out[y - top : y - top + rows] = band[:, left:right]
+        if right - left == width and dtype == out.dtype:
+            self._fill(source, offset + top * row, out)
+            return
+        band = np.empty((max(1, source.band_bytes // row), width, samples), dtype)
+        for y in range(top, bottom, len(band)):
+            rows = band[: bottom - y]
+            self._fill(source, offset + y * row, rows)
+            out[y - top : y - top + len(rows)] = rows[:, left:right]
+
+    def _fill(self, source: Source, offset: int, out: Array) -> None:
+        """Reads as many bytes as the array, which is contiguous, has."""
+        got = source.read_into(offset, out.data.cast("B"))
+        if got < out.nbytes:
+            raise corrupt(self._file, f"the file ends at byte {offset + got}")
 
     def _read_segments(self, source: Source, plane: Plane, box: Box, out: Array) -> None:
         page, keyframe = plane.page, plane.page.keyframe
