@@ -120,7 +120,7 @@ def covered_samples(box: Box, views: Sequence[TileView], stride: int) -> Bool[np
     return found
 
 
-def _covers(view: TileView, samples: Sequence[Int[np.ndarray, " n"]]) -> Bool[np.ndarray, "..."]:
+def _covers(view: TileView, samples: Sequence[Int[np.ndarray, "_"]]) -> Bool[np.ndarray, "..."]:
     """Whether a tile lies on each voxel of a lattice, given by its indices along each axis."""
     axes = np.meshgrid(*samples, indexing="ij")
     points = np.stack([axis.ravel() for axis in axes], axis=1).astype(np.float64)
