@@ -88,7 +88,7 @@ def still(points):
 
 def test_a_shift_is_shared_by_both_tiles():
     places = grid_of(1, 2)
-    pairs = pairs_of(places, [still, lambda p: still(p) + (2.0, -1.0)])
+    pairs = pairs_of(places, [still, lambda p: np.add(still(p), (2.0, -1.0))])
     found = relaxed(2, pairs, anchor=1e-6)
     for field, sign in zip(found.offsets, (-1, 1), strict=True):
         np.testing.assert_allclose(field.mean(axis=(1, 2)), [sign * 1.0, sign * -0.5], rtol=0.1)
