@@ -28,12 +28,20 @@ from warpbeam.transforms.link import (
     list_links,
     list_nulls,
 )
+from warpbeam.transforms.overlap_flow import MeasureOverlap, OverlapSettings, list_overlaps
 from warpbeam.transforms.place import PlaceTiles, SolveSettings, one_solve
 from warpbeam.transforms.shading import shading_fingerprint
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Ledger
 from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.tile_mesh import (
+    IndexMaps,
+    MeshSettings,
+    RelaxTiles,
+    list_montages,
+    one_index,
+)
 from warpbeam.transforms.tiles import TileSource
 
 # Point pairs per link that let a link tell rotation and scale.
@@ -59,6 +67,8 @@ class StitchJob(TileJob[StitchConfig]):
             "solve", asdict(solve), functools.partial(one_solve, links, nulls),
             PlaceTiles(run, links, nulls, solve), critical=True,
         )  # fmt: skip
+        if config.elastic.enabled:
+            self._add_elastic(graph)
         fusing.add_gain(graph, run, config, self.tiles)
         fusing.add_fusion(graph, run, config, self.tiles, placed=False)
 
@@ -70,6 +80,40 @@ class StitchJob(TileJob[StitchConfig]):
         ):
             units = functools.partial(_listed, listing, run, graph.ledger("convert"), settings)
             graph.map(name, asdict(settings), units, work)
+
+    def _add_elastic(self, graph: JobGraph) -> None:
+        """Flow in the overlaps, meshes of all tiles, and the index of their maps."""
+        run, overlaps = self.run_folder, self.overlap_settings
+        listing = functools.partial(list_overlaps, run, graph.ledger("convert"))
+        graph.map("flow", asdict(overlaps), listing, MeasureOverlap(run, overlaps))
+        voxel = self.tiles.voxel_um
+        mesh = MeshSettings(
+            overlaps.stride, self.config.elastic.bending_px, self.config.elastic.anchor,
+            voxel or (1.0,) * self.tiles.ndim, "micrometer" if voxel else None,
+        )  # fmt: skip
+        flows = graph.ledger("flow")
+        graph.map("mesh", asdict(mesh), functools.partial(list_montages, run, flows),
+                  RelaxTiles(run, flows, mesh), critical=True)  # fmt: skip
+        meshes, solve = graph.ledger("mesh"), graph.ledger("solve")
+        graph.map("maps", None, functools.partial(one_index, meshes, solve),
+                  IndexMaps(run, meshes), critical=True)  # fmt: skip
+
+    @property
+    def overlap_settings(self) -> OverlapSettings:
+        """How overlaps are compared point by point."""
+        chosen, flat = self.config.elastic, self.tiles.ndim == 2
+
+        def lengths(z: int, yx: int) -> tuple[int, ...]:
+            return (yx, yx) if flat else (z, yx, yx)
+
+        return OverlapSettings(
+            self.config.link.channel,
+            lengths(chosen.patch_z_px, chosen.patch_px),
+            lengths(chosen.stride_z_px, chosen.stride_px),
+            lengths(chosen.search_z_px, chosen.search_px),
+            chosen.finest,
+            chosen.min_peak_ratio,
+        )
 
     @property
     def link_settings(self) -> LinkSettings:
@@ -115,9 +159,10 @@ class StitchJob(TileJob[StitchConfig]):
         return Plan((convert, *own, *rest), shared.base_memory, shared.what)
 
     def numbers(self, graph: JobGraph, seconds: float) -> dict[str, Any]:
-        placed = [record for _, record in graph.ledger("solve").records()]
+        stages = ("solve", "maps") if self.config.elastic.enabled else ("solve",)
+        records = [record for name in stages for _, record in graph.ledger(name).records()]
         fused = fusing.numbers(graph, self.run_folder, seconds)
-        return {**(placed[0] if placed else {}), **fused}
+        return {**{k: v for record in records for k, v in record.items()}, **fused}
 
 
 def _listed(

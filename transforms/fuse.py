@@ -18,6 +18,7 @@ import numpy as np
 from warpbeam.kernels.fuse import render, view, warp
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.transforms.bends import BendReader
 from warpbeam.transforms.canvas import Canvas, load_canvas
 from warpbeam.transforms.keys import ShardKey, TileKey
 from warpbeam.transforms.shading import ShadingReader, shading_fingerprint
@@ -68,10 +69,12 @@ class _ToShardsFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._canvas = load_canvas(self._run)
+        self._bends = BendReader(self._run)
 
     def process(self, placed: PlacedTile) -> Iterator[tuple[ShardKey, PlacedTile]]:
-        footprint = self._canvas.footprint(placed)
-        for block in self._canvas.shards_of(placed, render.spill(self._blending)):
+        bend = self._bends.reach(placed.source.key)
+        footprint = self._canvas.footprint(placed, bend)
+        for block in self._canvas.shards_of(placed, render.spill(self._blending), bend):
             shard = self._canvas.drop(self._canvas.grid.box(block))
             if footprint.meets(render.needed(shard, self._blending)):
                 yield ShardKey(0, block), placed
@@ -86,18 +89,22 @@ class _OrderFn(beam.DoFn):
     def start_bundle(self) -> None:
         self._canvas = load_canvas(self._run)
         self._shading = shading_fingerprint(self._run)
+        self._bends = BendReader(self._run)
 
     def process(self, group: tuple[ShardKey, Iterable[PlacedTile]]) -> Iterator[Unit]:
-        key, tiles = group
-        yield key, (self._canvas.origin, self._canvas.shape, self._shading, sorted(tiles))
+        key, placed = group
+        tiles = sorted(placed)
+        maps = self._bends.fingerprint(tile.source.key for tile in tiles)
+        yield key, (self._canvas.origin, self._canvas.shape, self._shading, *maps, tiles)
 
 
 class FuseShard:
     """Work of the stage `fuse`: one whole level-0 shard.
 
-    Payload: origin and shape of the canvas, a fingerprint of the shading, and the placed
-    tiles that touch the shard. Where one of them is corrupt the shard is written without it,
-    and then fails: nothing else is lost, and the shard is done again once it is repaired.
+    Payload: origin and shape of the canvas, fingerprints of the shading and of the maps of
+    bent tiles, and the placed tiles that touch the shard. Where one of them is corrupt the
+    shard is written without it, and then fails: nothing else is lost, and the shard is done
+    again once it is repaired.
     """
 
     def __init__(self, run: RunFolder, settings: FuseSettings) -> None:
@@ -106,6 +113,7 @@ class FuseShard:
     def setup(self) -> None:
         self._tiles = TileReader(self._run)
         self._shading = ShadingReader(self._run)
+        self._bends = BendReader(self._run)
         self._spare = threading.local()
 
     def _blank(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
@@ -169,7 +177,8 @@ class FuseShard:
         margin = warp.reach(self._settings.interpolation)
         for tile in placed:
             matrix = canvas.on_output(tile.matrix)
-            window = view.source_box(np.linalg.inv(matrix), tile.source.shape, around, margin)
+            reach = margin + self._bends.reach(tile.source.key)
+            window = view.source_box(np.linalg.inv(matrix), tile.source.shape, around, reach)
             if not window:
                 continue
             try:
@@ -189,6 +198,7 @@ class FuseShard:
             matrix,
             self._tiles.mask(source, window),
             self._shading.of(TileKey(*source.key), channel),
+            self._bends.of(source.key),
         )
 
 

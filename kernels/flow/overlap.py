@@ -146,9 +146,12 @@ def _flow(
         Lattice(*(_swap(v) for v in (lattice.origin, lattice.stride, lattice.shape))),
         _swap_components(start),
         selection.swapaxes(-1, -2),
-        replace(settings, **{
-            name: _swap(getattr(settings, name)) for name in ("patch", "stride", "search")
-        }),
+        replace(
+            settings,
+            patch=_swap(settings.patch),
+            stride=_swap(settings.stride),
+            search=_swap(settings.search),
+        ),
         clean,
         turned=False,
     )  # fmt: skip
