@@ -12,7 +12,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from warpbeam.transforms.stage import After, RunStage, Stage, StageOutcome, Unit, Work
+from warpbeam.transforms.stage import After, Counted, RunStage, Stage, Unit, Work
 from warpbeam.transforms.storage.ledger import Ledger, chain
 
 
@@ -34,7 +34,7 @@ class JobGraph:
     pipeline: beam.Pipeline | None = None
     only: frozenset[str] | None = None
     stages: list[Stage] = field(default_factory=list)
-    _barrier: beam.PCollection[StageOutcome] | None = None
+    _barrier: beam.PCollection[Counted] | None = None
 
     def ledger(self, name: str) -> Ledger:
         """The ledger of a stage that was added."""

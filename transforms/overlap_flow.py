@@ -13,6 +13,7 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.transforms.convert import usable
 from warpbeam.transforms.keys import TileKey
 from warpbeam.transforms.placement import load_placement
+from warpbeam.transforms.process import set_up_jax
 from warpbeam.transforms.shading import ShadingReader, load_image, save_image, shading_fingerprint
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import tables
@@ -82,6 +83,7 @@ class MeasureOverlap:
         self._run, self._settings = run, settings
 
     def setup(self) -> None:
+        set_up_jax()
         self._tiles = TileReader(self._run)
         self._shading = ShadingReader(self._run, with_gains=False)
 

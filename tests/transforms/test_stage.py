@@ -39,7 +39,7 @@ def run(stage, units, work, outcome):
     pipeline = beam.Pipeline(runner="FnApiRunner")
     listed = pipeline | After("units", functools.partial(list, units), None)
     found = listed | RunStage(stage, work)
-    assert_that(found, equal_to([StageOutcome(*outcome)]))
+    assert_that(found, equal_to([(0, StageOutcome(*outcome))]))
     result = pipeline.run()
     result.wait_until_finish()
     counters = result.metrics().query()["counters"]
@@ -125,7 +125,7 @@ def test_a_stage_waits_for_the_one_before(tmp_path):
     barrier = units | RunStage(Stage(first), Flaky(tmp_path / "one"))
     later = pipeline | After("second", functools.partial(_from_records, first), barrier)
     outcome = later | RunStage(Stage(second), Flaky(tmp_path / "two"))
-    assert_that(outcome, equal_to([StageOutcome(3, 0, 0)]))
+    assert_that(outcome, equal_to([(0, StageOutcome(3, 0, 0))]))
     pipeline.run().wait_until_finish()
     assert [r["payload"] for _, r in second.records()] == [10, 20, 30]
 
