@@ -134,7 +134,11 @@ class StitchJob(TileJob[StitchConfig]):
         depth = (round(link.search_z_px),) if ndim == 3 else ()
         search = (*depth, round(link.search_px), round(link.search_px))
         return LinkSettings(
-            link.channel, search, link.min_overlap_px, _BLOCKS[self.config.solve.model]
+            link.channel,
+            search,
+            link.min_overlap_px,
+            _BLOCKS[self.config.solve.model],
+            link.reduction or (2 if self.config.elastic.enabled else 1),
         )
 
     def check(self) -> None:
