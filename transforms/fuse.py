@@ -22,7 +22,7 @@ from warpbeam.transforms.bends import BendReader
 from warpbeam.transforms.canvas import Canvas, load_canvas
 from warpbeam.transforms.keys import ShardKey, TileKey
 from warpbeam.transforms.shading import ShadingReader, shading_fingerprint
-from warpbeam.transforms.stage import Counted, RunStage, Stage, Unit
+from warpbeam.transforms.stage import Announced, Counted, RunStage, Stage, announced
 from warpbeam.transforms.storage import volume
 from warpbeam.transforms.storage.images import CorruptImageError, together
 from warpbeam.transforms.storage.ledger import Record
@@ -58,7 +58,8 @@ class FuseTiles(beam.PTransform):
                 tuple[ShardKey, Any]  # names the key's coder, which grouping goes by
             )
             | "meet" >> beam.GroupByKey()
-            | "order" >> beam.ParDo(_OrderFn(self._run))
+            | "order"
+            >> beam.ParDo(_OrderFn(self._run, self._stage.name)).with_output_types(Announced)
             | RunStage(self._stage, FuseShard(self._run, self._settings))
         )
 
@@ -83,19 +84,20 @@ class _ToShardsFn(beam.DoFn):
 class _OrderFn(beam.DoFn):
     """Grouped values come in any order; sums need one, and so does a unit's fingerprint."""
 
-    def __init__(self, run: RunFolder) -> None:
-        self._run = run
+    def __init__(self, run: RunFolder, stage: str) -> None:
+        self._run, self._stage = run, stage
 
     def start_bundle(self) -> None:
         self._canvas = load_canvas(self._run)
         self._shading = shading_fingerprint(self._run)
         self._bends = BendReader(self._run)
 
-    def process(self, group: tuple[ShardKey, Iterable[PlacedTile]]) -> Iterator[Unit]:
+    def process(self, group: tuple[ShardKey, Iterable[PlacedTile]]) -> Iterator[Announced]:
         key, placed = group
         tiles = sorted(placed)
         maps = self._bends.fingerprint(tile.source.key for tile in tiles)
-        yield key, (self._canvas.origin, self._canvas.shape, self._shading, *maps, tiles)
+        payload = (self._canvas.origin, self._canvas.shape, self._shading, *maps, tiles)
+        yield from announced(self._stage, [(key, payload)])
 
 
 class FuseShard:

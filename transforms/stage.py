@@ -69,25 +69,29 @@ class Stage:
         return self.ledger.stage
 
 
+# A unit under its number, see `announced`.
+Announced = tuple[int, Unit]
 # The outcome of some units, under the one key by which they are summed.
 Counted = tuple[int, StageOutcome]
 
 
 class RunStage(beam.PTransform):
-    """Does every unit of a stage once; gives its outcome, which later stages wait for."""
+    """Does every unit of a stage once; gives its outcome, which later stages wait for.
+
+    Applied to what `announced` yields.
+    """
 
     def __init__(self, stage: Stage, work: Work) -> None:
         super().__init__(stage.name)
         self._stage = stage
         self._work = work
 
-    def expand(self, units: beam.PCollection[Unit]) -> beam.PCollection[Counted]:
-        # A key and a grouping are what `Reshuffle` and `CombineGlobally` come down to. Beam takes
-        # ten milliseconds for every transform that is built, and those two are a dozen.
+    def expand(self, units: beam.PCollection[Announced]) -> beam.PCollection[Counted]:
+        # A grouping by key is what `Reshuffle` and `CombineGlobally` come down to. Beam takes ten
+        # milliseconds for every transform that is built, and those two are a dozen.
         run = beam.ParDo(_WorkFn(self._stage, self._work)).with_output_types(Counted)
         return (
             units
-            | "announce" >> beam.Map(_announce, self._stage.name).with_output_types(tuple[int, Any])
             | "spread" >> beam.GroupByKey()
             | "work" >> run.with_resource_hints(**self._stage.hints)
             | "outcome" >> beam.CombinePerKey(_sum_outcomes)
@@ -95,20 +99,20 @@ class RunStage(beam.PTransform):
 
 
 class After(beam.PTransform):
-    """The units of a stage, listed in a worker once the stages before it are finished.
+    """What a stage works on, listed in a worker once the stages before it are finished.
 
-    `list_units` is called with no arguments and yields units; it may read what the
-    finished stages stored. Applied to the pipeline.
+    `listing` is called with no arguments; it may read what the finished stages stored.
+    Applied to the pipeline.
     """
 
     def __init__(
         self,
         label: str,
-        list_units: Callable[[], Iterable[Any]],
+        listing: Callable[[], Iterable[Any]],
         barrier: beam.PCollection[Counted] | None,
     ) -> None:
         super().__init__(label)
-        self._list_units = list_units
+        self._listing = listing
         self._barrier = barrier
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
@@ -116,20 +120,21 @@ class After(beam.PTransform):
         return (
             pipeline
             | "start" >> beam.Impulse()  # `Create` would bring a shuffle of its own
-            | "list" >> beam.FlatMap(_call, self._list_units, *waits)
+            | "list" >> beam.FlatMap(_call, self._listing, *waits)
         )
 
 
 def _call(
-    _: bytes, list_units: Callable[[], Iterable[Any]], _wait: Iterable[Counted] = ()
+    _: bytes, listing: Callable[[], Iterable[Any]], _wait: Iterable[Counted] = ()
 ) -> Iterable[Any]:
-    return list_units()
+    return listing()
 
 
-def _announce(unit: Unit, stage: str) -> tuple[int, Unit]:
-    """The unit under a number that spreads the units of a stage over the workers."""
-    progress.expect(stage)
-    return zlib.crc32(key_name(unit[0]).encode()), unit
+def announced(stage: str, units: Iterable[Unit]) -> Iterator[Announced]:
+    """The units of a stage, each counted and under a number that spreads them over the workers."""
+    for unit in units:
+        progress.expect(stage)
+        yield zlib.crc32(key_name(unit[0]).encode()), unit
 
 
 def _sum_outcomes(outcomes: Iterable[StageOutcome]) -> StageOutcome:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from warpbeam.kernels.fuse.bend import Bend
+from warpbeam.kernels.fuse.bend import farthest
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
@@ -131,7 +131,7 @@ class RelaxTiles:
             "name": name,
             "digest": digest([placed.matrix, m.u.tolist()]),
             "bounds": [low, high],
-            "reach": Bend.of(m).reach,
+            "reach": farthest(m),
             "bent_px": float(np.linalg.norm(m.u, axis=0).max()),
             "bytes": written,
         }

@@ -30,9 +30,11 @@ class Bend:
     Attributes:
         inverse: from the straightened tile to the tile, known at all nodes; beyond its nodes
             stand those of its border.
+        reach: no voxel moves further than this along any axis.
     """
 
     inverse: CoordinateMap
+    reach: int
 
     @classmethod
     def of(cls, forward: CoordinateMap) -> Bend:
@@ -43,16 +45,7 @@ class Bend:
         """
         if not forward.known.all():
             raise ValueError("a bent tile needs a map that is known at all nodes")
-        most = np.abs(forward.u).reshape(forward.ndim, -1).max(axis=1)
-        wide = forward
-        for _ in range(1 + math.ceil(float((most / forward.stride).max()))):
-            wide = _extended(wide)
-        return cls(fill_nearest(invert(wide)))
-
-    @functools.cached_property
-    def reach(self) -> int:
-        """No voxel moves further than this along any axis."""
-        return math.ceil(float(np.abs(self.inverse.u).max()))
+        return cls(fill_nearest(invert(_wide(forward))), farthest(forward))
 
     @functools.cached_property
     def nodes(self) -> Float[np.ndarray, "d *lattice"]:
@@ -68,6 +61,20 @@ class Bend:
     def bent(self, points: affine.Points) -> affine.Points:
         """Points of the straightened tile, one per row, as points of the tile."""
         return points + offsets_at(self.inverse, points.T, "nearest").T
+
+
+def farthest(forward: CoordinateMap) -> int:
+    """How far a tile with this forward map reaches for its voxels; whole voxels."""
+    # a hair for the rounding of the inverse
+    return math.ceil(float(np.abs(_wide(forward).u).max()) + 1e-2)
+
+
+def _wide(m: CoordinateMap) -> CoordinateMap:
+    """The map continued beyond the tile by more than it moves anything."""
+    most = np.abs(m.u).reshape(m.ndim, -1).max(axis=1)
+    for _ in range(1 + math.ceil(float((most / m.stride).max()))):
+        m = _extended(m)
+    return m
 
 
 def _extended(m: CoordinateMap) -> CoordinateMap:
