@@ -26,11 +26,11 @@ def reduced(strip: Strip, factor: Sequence[int]) -> Strip:
     skip = [i * k - o for i, o, k in zip(origin, strip.origin, factor, strict=True)]
     count = [(n - s) // k for n, s, k in zip(values.shape, skip, factor, strict=True)]
     inside = tuple(slice(s, s + n * k) for s, n, k in zip(skip, count, factor, strict=True))
-    values = _block_sums(values[inside], factor) / np.float32(np.prod(factor))
+    means = _block_sums(values[inside], factor) / np.float32(np.prod(factor))
     mask = strip.mask
     if mask is not None:
         mask = _block_sums(mask[inside].astype(np.uint8), factor) == np.prod(factor)
-    return Strip(values, origin, mask)
+    return Strip(means, origin, mask)
 
 
 def _block_sums(values: Values, factor: Sequence[int]) -> Values:
