@@ -19,7 +19,7 @@ from warpbeam.pipelines import estimate, fusing
 from warpbeam.pipelines.config import StitchConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import Outcome, TileJob
-from warpbeam.pipelines.plan import Plan
+from warpbeam.pipelines.plan import Plan, StagePlan
 from warpbeam.transforms.convert import usable
 from warpbeam.transforms.link import (
     LinkSettings,
@@ -158,7 +158,12 @@ class StitchJob(TileJob[StitchConfig]):
     def plan(self) -> Plan:
         shared = fusing.plan(self.run_folder, self.config, self.tiles, self.sources)
         settings = self.link_settings
-        own = estimate.links(self.tiles, list_links(self.sources, settings), settings.search)
+        own: tuple[StagePlan, ...] = estimate.links(
+            self.tiles, list_links(self.sources, settings), settings
+        )
+        if self.config.elastic.enabled:
+            units = list_links(self.sources, settings)
+            own += estimate.elastic(self.tiles, units, self.overlap_settings.stride)
         convert, *rest = shared.stages
         return Plan((convert, *own, *rest), shared.base_memory, shared.what)
 
