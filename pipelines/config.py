@@ -62,8 +62,8 @@ class LinkConfig(Section):
     search_z_px: float = Field(6.0, ge=0, le=512, description="the same along z, for volumes, px")
     reduction: Literal[1, 2, 4] | None = Field(
         None, description="compare tiles that are reduced so many times, which takes less time; "
-        "none: 2 where tiles may bend (elastic.enabled), because their bends are found later, "
-        "else 1",
+        "none: 2 where tiles may bend (elastic.enabled), because they are compared again, and "
+        "overlaps are 96 px wide; else 1",
     )  # fmt: skip
     min_overlap_px: int = Field(
         12, ge=4, description="narrowest nominal overlap that is compared, px"

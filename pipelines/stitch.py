@@ -11,10 +11,13 @@ stitch.run(StitchConfig(tiles="tiles.csv", output="stitched"))
 from __future__ import annotations
 
 import functools
+import itertools
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from warpbeam.kernels.montage.pair import strip_boxes
 from warpbeam.pipelines import estimate, fusing
 from warpbeam.pipelines.config import StitchConfig
 from warpbeam.pipelines.graph import JobGraph
@@ -46,6 +49,10 @@ from warpbeam.transforms.tiles import TileSource
 
 # Point pairs per link that let a link tell rotation and scale.
 _BLOCKS = {"translation": 1, "rigid": 6, "affine": 6}
+
+# Overlaps of at least this width are told from chance at half of their resolution too; links
+# that are looked at for that.
+_WIDE_PX, _LOOKED_AT = 96, 100
 
 
 class StitchJob(TileJob[StitchConfig]):
@@ -115,7 +122,7 @@ class StitchJob(TileJob[StitchConfig]):
             chosen.min_peak_ratio,
         )
 
-    @property
+    @functools.cached_property
     def link_settings(self) -> LinkSettings:
         """How neighbours are compared.
 
@@ -133,13 +140,23 @@ class StitchJob(TileJob[StitchConfig]):
             )
         depth = (round(link.search_z_px),) if ndim == 3 else ()
         search = (*depth, round(link.search_px), round(link.search_px))
-        return LinkSettings(
-            link.channel,
-            search,
-            link.min_overlap_px,
-            _BLOCKS[self.config.solve.model],
-            link.reduction or (2 if self.config.elastic.enabled else 1),
+        blocks = _BLOCKS[self.config.solve.model]
+        full = LinkSettings(link.channel, search, link.min_overlap_px, blocks, 1)
+        return replace(full, reduction=link.reduction or self._reduction(full))
+
+    def _reduction(self, full: LinkSettings) -> int:
+        """2 where positions need not be exact and half of the overlaps is enough to go by."""
+        if not self.config.elastic.enabled:
+            return 1
+        links = (
+            strip_boxes(
+                fixed.shape, other.source.shape, offset=other.offset, search=(0,) * self.tiles.ndim
+            )
+            for _, (fixed, beside, _) in list_links(self.sources, full)
+            for other in beside
         )
+        narrow = [min(a.shape[-2:]) for a, _ in itertools.islice(links, _LOOKED_AT)]
+        return 2 if narrow and statistics.median(narrow) >= _WIDE_PX else 1
 
     def check(self) -> None:
         """Refuses tiles of which no two overlap: there would be nothing to solve."""
