@@ -60,6 +60,11 @@ class LinkConfig(Section):
         24.0, gt=0, le=512, description="largest error of the stage between two neighbours, px"
     )
     search_z_px: float = Field(6.0, ge=0, le=512, description="the same along z, for volumes, px")
+    reduction: Literal[1, 2, 4] | None = Field(
+        None, description="compare tiles that are reduced so many times, which takes less time; "
+        "none: 2 where tiles may bend (elastic.enabled), because they are compared again, and "
+        "overlaps are 96 px wide; else 1",
+    )  # fmt: skip
     min_overlap_px: int = Field(
         12, ge=4, description="narrowest nominal overlap that is compared, px"
     )
@@ -74,6 +79,56 @@ class SolveConfig(Section):
     stage_sigma_px: float = Field(
         8.0, gt=0, description="standard error of a stage position, px: the weight of the prior"
     )
+
+
+class ElasticConfig(Section):
+    """How tiles may bend, so that they meet in every point of their overlaps.
+
+    The defaults are for electron microscopy, whose tiles are bent by a few pixels over some
+    hundred.
+    """
+
+    enabled: bool = Field(False, description="let tiles bend")
+    stride_px: int = Field(
+        20, ge=4, le=512,
+        description="distance of mesh nodes, px: between nodes a bend of ten times this length "
+        "is drawn with an error of 5 % at most",
+    )  # fmt: skip
+    patch_px: int = Field(
+        48, ge=16, le=512,
+        description="patches that are compared, px: smaller ones follow shorter bends, larger "
+        "ones stand more noise",
+    )  # fmt: skip
+    search_px: int = Field(
+        12, ge=2, le=128,
+        description="how far a point may lie from where the solved positions have it, px: about "
+        "twice the bend of a tile",
+    )  # fmt: skip
+    stride_z_px: int = Field(8, ge=2, le=512, description="stride_px along z, for volumes")
+    patch_z_px: int = Field(16, ge=4, le=512, description="patch_px along z, for volumes")
+    search_z_px: int = Field(4, ge=1, le=128, description="search_px along z, for volumes")
+    finest: Literal[1, 2, 4] = Field(
+        2, description="the tiles are compared at this reduction: 1 takes twice the time of 2 and "
+        "is twice as exact, a twentieth of a pixel",
+    )  # fmt: skip
+    min_peak_ratio: float = Field(
+        1.3,
+        ge=1,
+        le=10,
+        description="a point is believed if it matches this much better than any other place",
+    )
+    bending_px: float = Field(
+        50.0,
+        gt=0,
+        le=10_000,
+        description="stiffness of a tile: bends of this wavelength are halved, of twice the "
+        "wavelength lose 6 %, of four times 0.4 %",
+    )
+    anchor: float = Field(
+        1e-4, gt=0, le=1,
+        description="tie of a tile to its solved position, beside 1 for the points: what keeps a "
+        "large montage from drifting",
+    )  # fmt: skip
 
 
 class ShadingConfig(Section):
@@ -166,6 +221,7 @@ class StitchConfig(TilesConfig):
 
     link: LinkConfig = LinkConfig()
     solve: SolveConfig = SolveConfig()
+    elastic: ElasticConfig = ElasticConfig()
 
 
 class FuseConfig(TilesConfig):

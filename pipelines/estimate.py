@@ -7,6 +7,7 @@ orders of magnitude.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 
 from warpbeam.kernels.geometry import affine
@@ -15,6 +16,7 @@ from warpbeam.kernels.montage.pair import strip_boxes
 from warpbeam.pipelines.config import TilesConfig
 from warpbeam.pipelines.plan import StagePlan
 from warpbeam.transforms.flatfield import MOST_TILES as FLATFIELD_TILES
+from warpbeam.transforms.link import LinkSettings
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage.tiles import TileList
 from warpbeam.transforms.storage.volume_spec import VolumeSpec
@@ -26,6 +28,9 @@ _FUSE_VOXELS_PER_S = {"multiband": 10e6}
 _FUSE_VOXELS_PER_S_OTHERWISE = 25e6
 _PYRAMID_BYTES_PER_S = 150e6
 _LINK_VOXELS_PER_S = 3e6
+_FLOW_NODES_PER_S = 5e3
+_MESH_NODES_PER_S = 8e3
+_MESH_BYTES_PER_NODE = 3000
 
 
 def itemsize(tiles: TileList) -> int:
@@ -50,7 +55,7 @@ def convert(tiles: TileList, *, needed: bool) -> StagePlan:
 
 
 def links(
-    tiles: TileList, units: Iterable[Unit], search: tuple[int, ...]
+    tiles: TileList, units: Iterable[Unit], settings: LinkSettings
 ) -> tuple[StagePlan, StagePlan, StagePlan]:
     """Comparing neighbours, and the solve."""
     count, units_of_work, voxels, largest = 0, 0, 0, 0
@@ -58,21 +63,46 @@ def links(
         units_of_work += 1
         for moving in beside:
             boxes = strip_boxes(
-                fixed.shape, moving.source.shape, offset=moving.offset, search=search
+                fixed.shape, moving.source.shape, offset=moving.offset, search=settings.search
             )
             size = sum(box.size for box in boxes)
             count, voxels, largest = count + 1, voxels + size, max(largest, size)
-    read, memory = voxels * itemsize(tiles), 80 * largest
+    read, fewer = voxels * itemsize(tiles), settings.reduction**2
+    memory = 80 * largest // fewer
     nulls = min(max(count, 64), 256)
     mean = voxels / max(count, 1)
     return (
-        StagePlan("link", units_of_work, read, 0, memory, voxels / _LINK_VOXELS_PER_S),
+        StagePlan("link", units_of_work, read, 0, memory, voxels / fewer / _LINK_VOXELS_PER_S),
         StagePlan(
             "null", math.ceil(nulls / 16), round(nulls * mean) * itemsize(tiles), 0, memory,
-            nulls * mean / _LINK_VOXELS_PER_S,
+            nulls * mean / fewer / _LINK_VOXELS_PER_S,
         ),
         StagePlan("solve", 1, 0, 0, 4000 * (len(tiles) + count), (len(tiles) + count) / 2e4),
     )  # fmt: skip
+
+
+def elastic(
+    tiles: TileList, units: Iterable[Unit], stride: tuple[int, ...]
+) -> tuple[StagePlan, StagePlan, StagePlan]:
+    """Comparing overlaps point by point, the meshes, and their index."""
+    count, voxels, largest, spacing = 0, 0, 0, math.prod(stride)
+    for _, (fixed, beside, _) in units:
+        for moving in beside:
+            boxes = strip_boxes(
+                fixed.shape, moving.source.shape, offset=moving.offset, search=(0,) * len(stride)
+            )
+            count, voxels, largest = count + 1, voxels + boxes[0].size, max(largest, boxes[0].size)
+    nodes = sum(math.prod(-(-n // s) + 1 for n, s in zip(t.shape, stride, strict=True))
+                for t in tiles.tiles)  # fmt: skip
+    most = max(Counter((t.time, t.section) for t in tiles.tiles).values()) / len(tiles)
+    memory = 100_000_000 + round(_MESH_BYTES_PER_NODE * nodes * most)
+    read = 2 * voxels * itemsize(tiles)
+    return (
+        # the images with their halves, and a dozen of float32 products under the windows
+        StagePlan("flow", count, read, 0, 80 * largest, voxels / spacing / _FLOW_NODES_PER_S),
+        StagePlan("mesh", len(tiles.montages()), 0, 8 * nodes, memory, nodes / _MESH_NODES_PER_S),
+        StagePlan("maps", 1, 0, 0, 4000 * len(tiles), len(tiles) / 2e4),
+    )
 
 
 def greys(tiles: TileList, config: TilesConfig, *, flatfield: bool) -> list[StagePlan]:

@@ -13,6 +13,7 @@ from warpbeam.pipelines import estimate
 from warpbeam.pipelines.config import TilesConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.plan import Plan
+from warpbeam.transforms.bends import BendReader
 from warpbeam.transforms.canvas import LayOut, OutputSettings, frame, load_canvas, volume_spec
 from warpbeam.transforms.convert import ConvertTile, usable
 from warpbeam.transforms.flatfield import EstimateFlatField, list_channels
@@ -142,7 +143,9 @@ def coarse_levels(nominal: VolumeSpec) -> range:
 
 
 def _one_canvas(run: RunFolder) -> Iterator[Unit]:
-    yield ("canvas",), digest([p.matrix for p in load_placement(run)])
+    placed = list(load_placement(run))
+    maps = BendReader(run).fingerprint(p.source.key for p in placed)
+    yield ("canvas",), digest([*(p.matrix for p in placed), *maps])
 
 
 def _placed(run: RunFolder, converted: Ledger) -> Iterator[PlacedTile]:

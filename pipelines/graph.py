@@ -6,13 +6,23 @@ before it, so that changing a setting redoes what depends on it and nothing else
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
 
-from warpbeam.transforms.stage import After, RunStage, Stage, StageOutcome, Unit, Work
+from warpbeam.transforms.stage import (
+    After,
+    Announced,
+    Counted,
+    RunStage,
+    Stage,
+    Unit,
+    Work,
+    announced,
+)
 from warpbeam.transforms.storage.ledger import Ledger, chain
 
 
@@ -34,7 +44,7 @@ class JobGraph:
     pipeline: beam.Pipeline | None = None
     only: frozenset[str] | None = None
     stages: list[Stage] = field(default_factory=list)
-    _barrier: beam.PCollection[StageOutcome] | None = None
+    _barrier: beam.PCollection[Counted] | None = None
 
     def ledger(self, name: str) -> Ledger:
         """The ledger of a stage that was added."""
@@ -80,7 +90,12 @@ class JobGraph:
         needed: bool = True,
     ) -> None:
         """A stage that does one piece of work per unit."""
+        listing = functools.partial(_announced, name, list_units)
         self.add(
-            name, settings, list_units, lambda stage: RunStage(stage, work), critical=critical,
+            name, settings, listing, lambda stage: RunStage(stage, work), critical=critical,
             needed=needed,
         )  # fmt: skip
+
+
+def _announced(name: str, list_units: Callable[[], Iterable[Unit]]) -> Iterator[Announced]:
+    return announced(name, list_units())

@@ -11,15 +11,18 @@ stitch.run(StitchConfig(tiles="tiles.csv", output="stitched"))
 from __future__ import annotations
 
 import functools
+import itertools
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from warpbeam.kernels.montage.pair import strip_boxes
 from warpbeam.pipelines import estimate, fusing
 from warpbeam.pipelines.config import StitchConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import Outcome, TileJob
-from warpbeam.pipelines.plan import Plan
+from warpbeam.pipelines.plan import Plan, StagePlan
 from warpbeam.transforms.convert import usable
 from warpbeam.transforms.link import (
     LinkSettings,
@@ -28,16 +31,28 @@ from warpbeam.transforms.link import (
     list_links,
     list_nulls,
 )
+from warpbeam.transforms.overlap_flow import MeasureOverlap, OverlapSettings, list_overlaps
 from warpbeam.transforms.place import PlaceTiles, SolveSettings, one_solve
 from warpbeam.transforms.shading import shading_fingerprint
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Ledger
 from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.tile_mesh import (
+    IndexMaps,
+    MeshSettings,
+    RelaxTiles,
+    list_montages,
+    one_index,
+)
 from warpbeam.transforms.tiles import TileSource
 
 # Point pairs per link that let a link tell rotation and scale.
 _BLOCKS = {"translation": 1, "rigid": 6, "affine": 6}
+
+# Overlaps of at least this width are told from chance at half of their resolution too; links
+# that are looked at for that.
+_WIDE_PX, _LOOKED_AT = 96, 100
 
 
 class StitchJob(TileJob[StitchConfig]):
@@ -59,6 +74,8 @@ class StitchJob(TileJob[StitchConfig]):
             "solve", asdict(solve), functools.partial(one_solve, links, nulls),
             PlaceTiles(run, links, nulls, solve), critical=True,
         )  # fmt: skip
+        if config.elastic.enabled:
+            self._add_elastic(graph)
         fusing.add_gain(graph, run, config, self.tiles)
         fusing.add_fusion(graph, run, config, self.tiles, placed=False)
 
@@ -71,7 +88,41 @@ class StitchJob(TileJob[StitchConfig]):
             units = functools.partial(_listed, listing, run, graph.ledger("convert"), settings)
             graph.map(name, asdict(settings), units, work)
 
+    def _add_elastic(self, graph: JobGraph) -> None:
+        """Flow in the overlaps, meshes of all tiles, and the index of their maps."""
+        run, overlaps = self.run_folder, self.overlap_settings
+        listing = functools.partial(list_overlaps, run, graph.ledger("convert"))
+        graph.map("flow", asdict(overlaps), listing, MeasureOverlap(run, overlaps))
+        voxel = self.tiles.voxel_um
+        mesh = MeshSettings(
+            overlaps.stride, self.config.elastic.bending_px, self.config.elastic.anchor,
+            voxel or (1.0,) * self.tiles.ndim, "micrometer" if voxel else None,
+        )  # fmt: skip
+        flows = graph.ledger("flow")
+        graph.map("mesh", asdict(mesh), functools.partial(list_montages, run, flows),
+                  RelaxTiles(run, flows, mesh), critical=True)  # fmt: skip
+        meshes, solve = graph.ledger("mesh"), graph.ledger("solve")
+        graph.map("maps", None, functools.partial(one_index, meshes, solve),
+                  IndexMaps(run, meshes), critical=True)  # fmt: skip
+
     @property
+    def overlap_settings(self) -> OverlapSettings:
+        """How overlaps are compared point by point."""
+        chosen, flat = self.config.elastic, self.tiles.ndim == 2
+
+        def lengths(z: int, yx: int) -> tuple[int, ...]:
+            return (yx, yx) if flat else (z, yx, yx)
+
+        return OverlapSettings(
+            self.config.link.channel,
+            lengths(chosen.patch_z_px, chosen.patch_px),
+            lengths(chosen.stride_z_px, chosen.stride_px),
+            lengths(chosen.search_z_px, chosen.search_px),
+            chosen.finest,
+            chosen.min_peak_ratio,
+        )
+
+    @functools.cached_property
     def link_settings(self) -> LinkSettings:
         """How neighbours are compared.
 
@@ -89,9 +140,23 @@ class StitchJob(TileJob[StitchConfig]):
             )
         depth = (round(link.search_z_px),) if ndim == 3 else ()
         search = (*depth, round(link.search_px), round(link.search_px))
-        return LinkSettings(
-            link.channel, search, link.min_overlap_px, _BLOCKS[self.config.solve.model]
+        blocks = _BLOCKS[self.config.solve.model]
+        full = LinkSettings(link.channel, search, link.min_overlap_px, blocks, 1)
+        return replace(full, reduction=link.reduction or self._reduction(full))
+
+    def _reduction(self, full: LinkSettings) -> int:
+        """2 where positions need not be exact and half of the overlaps is enough to go by."""
+        if not self.config.elastic.enabled:
+            return 1
+        links = (
+            strip_boxes(
+                fixed.shape, other.source.shape, offset=other.offset, search=(0,) * self.tiles.ndim
+            )
+            for _, (fixed, beside, _) in list_links(self.sources, full)
+            for other in beside
         )
+        narrow = [min(a.shape[-2:]) for a, _ in itertools.islice(links, _LOOKED_AT)]
+        return 2 if narrow and statistics.median(narrow) >= _WIDE_PX else 1
 
     def check(self) -> None:
         """Refuses tiles of which no two overlap: there would be nothing to solve."""
@@ -110,14 +175,20 @@ class StitchJob(TileJob[StitchConfig]):
     def plan(self) -> Plan:
         shared = fusing.plan(self.run_folder, self.config, self.tiles, self.sources)
         settings = self.link_settings
-        own = estimate.links(self.tiles, list_links(self.sources, settings), settings.search)
+        own: tuple[StagePlan, ...] = estimate.links(
+            self.tiles, list_links(self.sources, settings), settings
+        )
+        if self.config.elastic.enabled:
+            units = list_links(self.sources, settings)
+            own += estimate.elastic(self.tiles, units, self.overlap_settings.stride)
         convert, *rest = shared.stages
         return Plan((convert, *own, *rest), shared.base_memory, shared.what)
 
     def numbers(self, graph: JobGraph, seconds: float) -> dict[str, Any]:
-        placed = [record for _, record in graph.ledger("solve").records()]
+        stages = ("solve", "maps") if self.config.elastic.enabled else ("solve",)
+        records = [record for name in stages for _, record in graph.ledger(name).records()]
         fused = fusing.numbers(graph, self.run_folder, seconds)
-        return {**(placed[0] if placed else {}), **fused}
+        return {**{k: v for record in records for k, v in record.items()}, **fused}
 
 
 def _listed(

@@ -18,6 +18,7 @@ import numpy as np
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.grid import BlockGrid
+from warpbeam.transforms.bends import BendReader
 from warpbeam.transforms.keys import TileKey
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.storage import store, volume
@@ -95,19 +96,24 @@ class Canvas:
         keep = len(box.start) - self.ndim
         return Box(box.start[keep:], box.stop[keep:])
 
-    def footprint(self, placed: PlacedTile) -> Box:
-        """The output voxels, of its plane or block, that a tile can reach."""
-        area = Box.of_shape(placed.source.shape).pad((1,) * self.ndim)
+    def footprint(self, placed: PlacedTile, bend: int = 0) -> Box:
+        """The output voxels, of its plane or block, that a tile can reach which bends so far."""
+        area = Box.of_shape(placed.source.shape).pad((1 + bend,) * self.ndim)
         return affine.bounding_box(self.on_output(placed.matrix), area)
 
-    def shards_of(self, placed: PlacedTile, halo: int) -> Iterator[tuple[int, ...]]:
+    def shards_of(self, placed: PlacedTile, halo: int, bend: int = 0) -> Iterator[tuple[int, ...]]:
         """The level-0 shards within `halo` of a tile, all channels; computed, not searched."""
-        reached = self.footprint(placed).pad((halo,) * self.ndim)
+        reached = self.footprint(placed, bend).pad((halo,) * self.ndim)
         for channel in range(0, self.shape[1], self.shard[1]):
             yield from self.grid.touching(self.lift(reached, placed.source.key, channel))
 
 
-def frame(placed: Iterable[PlacedTile], settings: OutputSettings, format: str) -> Canvas:
+def frame(
+    placed: Iterable[PlacedTile],
+    settings: OutputSettings,
+    format: str,
+    bends: BendReader | None = None,
+) -> Canvas:
     """The smallest canvas that holds every tile.
 
     Raises:
@@ -116,7 +122,8 @@ def frame(placed: Iterable[PlacedTile], settings: OutputSettings, format: str) -
     boxes, times, sections = [], set(), set()
     for tile in placed:
         matrix = affine.homogeneous(tile.matrix)
-        boxes.append(affine.bounding_box(matrix, Box.of_shape(tile.source.shape)))
+        bounds = None if bends is None else bends.bounds(tile.source.key)
+        boxes.append(bounds or affine.bounding_box(matrix, Box.of_shape(tile.source.shape)))
         times.add(tile.source.key.time)
         sections.add(tile.source.key.section)
     if not boxes:
@@ -203,7 +210,8 @@ class LayOut:
         self._run, self._settings = run, settings
 
     def __call__(self, key: Key, payload: Any) -> Record:
-        canvas = frame(load_placement(self._run), self._settings, self._run.format)
+        bends = BendReader(self._run)
+        canvas = frame(load_placement(self._run), self._settings, self._run.format, bends)
         spec = volume_spec(canvas, self._settings, self._run)
         specs = [spec]
         if self._settings.coverage:

@@ -18,10 +18,11 @@ import numpy as np
 from warpbeam.kernels.fuse import render, view, warp
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.transforms.bends import BendReader
 from warpbeam.transforms.canvas import Canvas, load_canvas
 from warpbeam.transforms.keys import ShardKey, TileKey
 from warpbeam.transforms.shading import ShadingReader, shading_fingerprint
-from warpbeam.transforms.stage import RunStage, Stage, StageOutcome, Unit
+from warpbeam.transforms.stage import Announced, Counted, RunStage, Stage, announced
 from warpbeam.transforms.storage import volume
 from warpbeam.transforms.storage.images import CorruptImageError, together
 from warpbeam.transforms.storage.ledger import Record
@@ -49,7 +50,7 @@ class FuseTiles(beam.PTransform):
         super().__init__()
         self._stage, self._run, self._settings = stage, run, settings
 
-    def expand(self, placed: beam.PCollection[PlacedTile]) -> beam.PCollection[StageOutcome]:
+    def expand(self, placed: beam.PCollection[PlacedTile]) -> beam.PCollection[Counted]:
         return (
             placed
             | "to shards"
@@ -57,7 +58,8 @@ class FuseTiles(beam.PTransform):
                 tuple[ShardKey, Any]  # names the key's coder, which grouping goes by
             )
             | "meet" >> beam.GroupByKey()
-            | "order" >> beam.ParDo(_OrderFn(self._run))
+            | "order"
+            >> beam.ParDo(_OrderFn(self._run, self._stage.name)).with_output_types(Announced)
             | RunStage(self._stage, FuseShard(self._run, self._settings))
         )
 
@@ -68,10 +70,12 @@ class _ToShardsFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._canvas = load_canvas(self._run)
+        self._bends = BendReader(self._run)
 
     def process(self, placed: PlacedTile) -> Iterator[tuple[ShardKey, PlacedTile]]:
-        footprint = self._canvas.footprint(placed)
-        for block in self._canvas.shards_of(placed, render.spill(self._blending)):
+        bend = self._bends.reach(placed.source.key)
+        footprint = self._canvas.footprint(placed, bend)
+        for block in self._canvas.shards_of(placed, render.spill(self._blending), bend):
             shard = self._canvas.drop(self._canvas.grid.box(block))
             if footprint.meets(render.needed(shard, self._blending)):
                 yield ShardKey(0, block), placed
@@ -80,24 +84,29 @@ class _ToShardsFn(beam.DoFn):
 class _OrderFn(beam.DoFn):
     """Grouped values come in any order; sums need one, and so does a unit's fingerprint."""
 
-    def __init__(self, run: RunFolder) -> None:
-        self._run = run
+    def __init__(self, run: RunFolder, stage: str) -> None:
+        self._run, self._stage = run, stage
 
     def start_bundle(self) -> None:
         self._canvas = load_canvas(self._run)
         self._shading = shading_fingerprint(self._run)
+        self._bends = BendReader(self._run)
 
-    def process(self, group: tuple[ShardKey, Iterable[PlacedTile]]) -> Iterator[Unit]:
-        key, tiles = group
-        yield key, (self._canvas.origin, self._canvas.shape, self._shading, sorted(tiles))
+    def process(self, group: tuple[ShardKey, Iterable[PlacedTile]]) -> Iterator[Announced]:
+        key, placed = group
+        tiles = sorted(placed)
+        maps = self._bends.fingerprint(tile.source.key for tile in tiles)
+        payload = (self._canvas.origin, self._canvas.shape, self._shading, *maps, tiles)
+        yield from announced(self._stage, [(key, payload)])
 
 
 class FuseShard:
     """Work of the stage `fuse`: one whole level-0 shard.
 
-    Payload: origin and shape of the canvas, a fingerprint of the shading, and the placed
-    tiles that touch the shard. Where one of them is corrupt the shard is written without it,
-    and then fails: nothing else is lost, and the shard is done again once it is repaired.
+    Payload: origin and shape of the canvas, fingerprints of the shading and of the maps of
+    bent tiles, and the placed tiles that touch the shard. Where one of them is corrupt the
+    shard is written without it, and then fails: nothing else is lost, and the shard is done
+    again once it is repaired.
     """
 
     def __init__(self, run: RunFolder, settings: FuseSettings) -> None:
@@ -106,6 +115,7 @@ class FuseShard:
     def setup(self) -> None:
         self._tiles = TileReader(self._run)
         self._shading = ShadingReader(self._run)
+        self._bends = BendReader(self._run)
         self._spare = threading.local()
 
     def _blank(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
@@ -169,7 +179,8 @@ class FuseShard:
         margin = warp.reach(self._settings.interpolation)
         for tile in placed:
             matrix = canvas.on_output(tile.matrix)
-            window = view.source_box(np.linalg.inv(matrix), tile.source.shape, around, margin)
+            reach = margin + self._bends.reach(tile.source.key)
+            window = view.source_box(np.linalg.inv(matrix), tile.source.shape, around, reach)
             if not window:
                 continue
             try:
@@ -189,6 +200,7 @@ class FuseShard:
             matrix,
             self._tiles.mask(source, window),
             self._shading.of(TileKey(*source.key), channel),
+            self._bends.of(source.key),
         )
 
 

@@ -13,6 +13,7 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.layout import overlapping_pairs
 from warpbeam.kernels.montage.null import NullPair, null_pairs, rolled
 from warpbeam.kernels.montage.pair import Link, Strip, coarse_peak, measure_link, strip_boxes
+from warpbeam.kernels.montage.reduce import in_full, reduced
 from warpbeam.transforms.keys import MontageKey, TileKey
 from warpbeam.transforms.shading import ShadingReader
 from warpbeam.transforms.stage import Unit
@@ -39,12 +40,28 @@ class LinkSettings:
         search: farthest error of the stage between neighbours, voxels on each axis.
         min_overlap: narrowest nominal overlap that is compared, voxels.
         blocks: point pairs per link; more than 1 tells rotation and scale.
+        reduction: how many times tiles are reduced along y and x before they are compared.
     """
 
     channel: int
     search: tuple[int, ...]
     min_overlap: int
     blocks: int
+    reduction: int
+
+    @property
+    def factor(self) -> tuple[int, ...]:
+        """The reduction on each axis."""
+        return (*(1 for _ in self.search[:-2]), self.reduction, self.reduction)
+
+    def reduced_offset(self, offset: Sequence[float]) -> tuple[float, ...]:
+        """An offset in reduced voxels."""
+        return tuple(o / k for o, k in zip(offset, self.factor, strict=True))
+
+    @property
+    def reduced_search(self) -> tuple[int, ...]:
+        """The search in reduced voxels."""
+        return tuple(-(-s // k) for s, k in zip(self.search, self.factor, strict=True))
 
 
 class Neighbour(NamedTuple):
@@ -139,18 +156,20 @@ def _null(links: list[Any], pair: NullPair) -> tuple[StripRef, StripRef, Any, fl
 
 
 class _Strips:
-    """Reads strips of the compared channel, with the shading that all tiles share removed."""
+    """Reads strips of the compared channel, with the shading that all tiles share removed,
+    reduced as they are compared."""
 
-    def __init__(self, run: RunFolder, channel: int) -> None:
+    def __init__(self, run: RunFolder, settings: LinkSettings) -> None:
         self._tiles = TileReader(run)
         self._shading = ShadingReader(run, with_gains=False)
-        self._channel = channel
+        self._channel, self._factor = settings.channel, settings.factor
 
     def read(self, ref: StripRef) -> Strip:
         source, box = ref.source, Box(ref.start, ref.stop)
         pixels = self._tiles.pixels(source, self._channel, box)
         shading = self._shading.of(source.key, self._channel)
-        return Strip(shading.correct(pixels, box), box.start, self._tiles.mask(source, box))
+        mask = self._tiles.mask(source, box)
+        return reduced(Strip(shading.correct(pixels, box), box.start, mask), self._factor)
 
 
 class MeasureLinks:
@@ -164,7 +183,7 @@ class MeasureLinks:
         self._run, self._settings = run, settings
 
     def setup(self) -> None:
-        self._strips = _Strips(self._run, self._settings.channel)
+        self._strips = _Strips(self._run, self._settings)
 
     def __call__(self, key: TileKey, payload: Any) -> Record:
         fixed, beside, _ = payload
@@ -181,10 +200,10 @@ class MeasureLinks:
                 continue
             read += a.voxels.nbytes + b.voxels.nbytes
             link = measure_link(
-                a, b, offset=moving.offset, search=self._settings.search,
-                blocks=self._settings.blocks,
+                a, b, offset=self._settings.reduced_offset(moving.offset),
+                search=self._settings.reduced_search, blocks=self._settings.blocks,
             )  # fmt: skip
-            links.append(_link_record(moving, link))
+            links.append(_link_record(moving, in_full(link, self._settings.factor)))
         return {"bytes_read": read, "links": links}
 
 
@@ -216,7 +235,7 @@ class MeasureNulls:
         self._run, self._settings = run, settings
 
     def setup(self) -> None:
-        self._strips = _Strips(self._run, self._settings.channel)
+        self._strips = _Strips(self._run, self._settings)
 
     def __call__(self, key: Key, payload: Any) -> Record:
         scores = []
@@ -225,6 +244,9 @@ class MeasureNulls:
                 a, b = self._strips.read(fixed), rolled(self._strips.read(moving), roll)
             except CorruptImageError:
                 continue
-            peak = coarse_peak(a, b, offset=offset, search=self._settings.search)
+            peak = coarse_peak(
+                a, b, offset=self._settings.reduced_offset(offset),
+                search=self._settings.reduced_search,
+            )  # fmt: skip
             scores.append(peak.score)
         return {"scores": scores}

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -68,60 +69,72 @@ class Stage:
         return self.ledger.stage
 
 
+# A unit under its number, see `announced`.
+Announced = tuple[int, Unit]
+# The outcome of some units, under the one key by which they are summed.
+Counted = tuple[int, StageOutcome]
+
+
 class RunStage(beam.PTransform):
-    """Does every unit of a stage once; gives its outcome, which later stages wait for."""
+    """Does every unit of a stage once; gives its outcome, which later stages wait for.
+
+    Applied to what `announced` yields.
+    """
 
     def __init__(self, stage: Stage, work: Work) -> None:
         super().__init__(stage.name)
         self._stage = stage
         self._work = work
 
-    def expand(self, units: beam.PCollection[Unit]) -> beam.PCollection[StageOutcome]:
-        run = beam.ParDo(_WorkFn(self._stage, self._work))
+    def expand(self, units: beam.PCollection[Announced]) -> beam.PCollection[Counted]:
+        # A grouping by key is what `Reshuffle` and `CombineGlobally` come down to. Beam takes ten
+        # milliseconds for every transform that is built, and those two are a dozen.
+        run = beam.ParDo(_WorkFn(self._stage, self._work)).with_output_types(Counted)
         return (
             units
-            | "announce" >> beam.Map(_announce, self._stage.name)
-            | "spread" >> beam.Reshuffle()
+            | "spread" >> beam.GroupByKey()
             | "work" >> run.with_resource_hints(**self._stage.hints)
-            | "outcome" >> beam.CombineGlobally(_sum_outcomes).without_defaults()
+            | "outcome" >> beam.CombinePerKey(_sum_outcomes)
         )
 
 
 class After(beam.PTransform):
-    """The units of a stage, listed in a worker once the stages before it are finished.
+    """What a stage works on, listed in a worker once the stages before it are finished.
 
-    `list_units` is called with no arguments and yields units; it may read what the
-    finished stages stored. Applied to the pipeline.
+    `listing` is called with no arguments; it may read what the finished stages stored.
+    Applied to the pipeline.
     """
 
     def __init__(
         self,
         label: str,
-        list_units: Callable[[], Iterable[Any]],
-        barrier: beam.PCollection[StageOutcome] | None,
+        listing: Callable[[], Iterable[Any]],
+        barrier: beam.PCollection[Counted] | None,
     ) -> None:
         super().__init__(label)
-        self._list_units = list_units
+        self._listing = listing
         self._barrier = barrier
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Any]:
         waits = [] if self._barrier is None else [beam.pvalue.AsIter(self._barrier)]
         return (
             pipeline
-            | "start" >> beam.Impulse()
-            | "list" >> beam.FlatMap(_call, self._list_units, *waits)
+            | "start" >> beam.Impulse()  # `Create` would bring a shuffle of its own
+            | "list" >> beam.FlatMap(_call, self._listing, *waits)
         )
 
 
 def _call(
-    _: bytes, list_units: Callable[[], Iterable[Any]], _wait: Iterable[StageOutcome] = ()
+    _: bytes, listing: Callable[[], Iterable[Any]], _wait: Iterable[Counted] = ()
 ) -> Iterable[Any]:
-    return list_units()
+    return listing()
 
 
-def _announce(unit: Unit, stage: str) -> Unit:
-    progress.expect(stage)
-    return unit
+def announced(stage: str, units: Iterable[Unit]) -> Iterator[Announced]:
+    """The units of a stage, each counted and under a number that spreads them over the workers."""
+    for unit in units:
+        progress.expect(stage)
+        yield zlib.crc32(key_name(unit[0]).encode()), unit
 
 
 def _sum_outcomes(outcomes: Iterable[StageOutcome]) -> StageOutcome:
@@ -155,8 +168,11 @@ class _WorkFn(beam.DoFn):
         if self._done is None:
             self._done = self._stage.ledger.done()
 
-    def process(self, unit: Unit) -> Iterator[StageOutcome]:
-        key, payload = unit
+    def process(self, group: tuple[int, Iterable[Unit]]) -> Iterator[Counted]:
+        for key, payload in group[1]:
+            yield 0, self._once(key, payload)
+
+    def _once(self, key: Key, payload: Any) -> StageOutcome:
         wanted = digest(payload)
         if (self._done or {}).get(key_name(key)) == wanted:
             outcome = "skipped"
@@ -164,7 +180,7 @@ class _WorkFn(beam.DoFn):
             outcome = self._do(key, payload, wanted)
         progress.finish(self._stage.name, outcome)
         self._count(outcome, 1)
-        yield StageOutcome(outcome == "done", outcome == "skipped", outcome == "failed")
+        return StageOutcome(outcome == "done", outcome == "skipped", outcome == "failed")
 
     def _do(self, key: Key, payload: Any, wanted: str) -> str:
         ledger = self._stage.ledger

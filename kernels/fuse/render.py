@@ -125,6 +125,8 @@ def _covers(view: TileView, samples: Sequence[Int[np.ndarray, "_"]]) -> Bool[np.
     axes = np.meshgrid(*samples, indexing="ij")
     points = np.stack([axis.ravel() for axis in axes], axis=1).astype(np.float64)
     at = affine.apply(view.inverse, points)
+    if view.bend is not None:
+        at = view.bend.bent(at)
     inside = ((at >= -0.5) & (at <= np.array(view.shape) - 0.5)).all(axis=1)
     if view.mask is not None:
         last = np.array(view.mask.shape) - 1

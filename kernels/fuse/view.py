@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Num, Shaped
 
+from warpbeam.kernels.fuse.bend import Bend
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.shading.correction import Shading
@@ -29,6 +30,7 @@ class TileView:
         matrix: homogeneous map from voxels of the tile to voxels of the output.
         mask: True where the tile is valid, over `window`; None means everywhere.
         shading: grey value correction.
+        bend: how the tile is bent before the matrix places it; None means not at all.
     """
 
     pixels: Num[np.ndarray, "..."]
@@ -37,21 +39,29 @@ class TileView:
     matrix: Float[np.ndarray, "d1 d1"]
     mask: Shaped[np.ndarray, "..."] | None = None
     shading: Shading = field(default_factory=Shading)
+    bend: Bend | None = None
 
     @functools.cached_property
     def inverse(self) -> affine.Matrix:
         """Output voxels to voxels of the tile."""
         return np.linalg.inv(self.matrix)
 
+    @property
+    def reach(self) -> int:
+        """How far, in voxels of the tile, bending moves a voxel."""
+        return 0 if self.bend is None else self.bend.reach
+
     @functools.cached_property
     def footprint(self) -> Box:
         """The output voxels that the tile's area, half a voxel around its centres, can reach."""
-        area = Box.of_shape(self.shape).pad((1,) * len(self.shape))
+        area = Box.of_shape(self.shape).pad((1 + self.reach,) * len(self.shape))
         return affine.bounding_box(self.matrix, area)
 
     @functools.cached_property
     def upright(self) -> Box | None:
         """The output voxels surely inside the tile, if that is nearly all of it; else None."""
+        if self.bend is not None:
+            return None
         inner = affine.inscribed_box(self.matrix, Box.of_shape(self.shape))
         spans = zip(inner.shape, self.footprint.shape, strict=True)
         return inner if all(a > _UPRIGHT * b for a, b in spans) else None

@@ -19,9 +19,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Num
 from scipy import ndimage
 
+from warpbeam.kernels.fuse.bend import Bend
 from warpbeam.kernels.fuse.view import TileView, source_box
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.warp.sample import sample
 
 Image = Float[np.ndarray, "..."]
 Float64 = Float[np.ndarray, "..."]
@@ -54,6 +56,7 @@ class Warped:
         window: the voxels of the tile that were looked at.
         upright: see `TileView.upright`.
         unmasked: which voxels the tile's mask allows; None means all.
+        position: of a bent tile: where in `window` each voxel comes from, `[component, *box]`.
     """
 
     box: Box
@@ -63,6 +66,7 @@ class Warped:
     window: Box
     upright: Box | None
     unmasked: Bool[np.ndarray, "..."] | None
+    position: Image | None = None
 
     def spread(self, profile: Callable[[int], Image]) -> Image:
         """A separable image over the tile, drawn on the box.
@@ -74,7 +78,7 @@ class Warped:
                 both ends.
 
         Returns:
-            The product of the profiles; next to 0 outside the tile.
+            The product of the profiles; next to 0 outside the tile, unless it is bent.
         """
         if self.upright is not None:
             spans = zip(self.box.start, self.box.stop, self.upright.start, self.upright.shape,
@@ -83,8 +87,10 @@ class Warped:
             return functools.reduce(np.multiply.outer, along)
         ends = zip(self.shape, self.window.start, self.window.stop, strict=True)
         along = [profile(n)[a:b] for n, a, b in ends]
-        local = affine.recentre(self.inverse, self.window.start, self.box.start)
         product = functools.reduce(np.multiply.outer, along)
+        if self.position is not None:
+            return _sampled(product, self.position, "linear")
+        local = affine.recentre(self.inverse, self.window.start, self.box.start)
         return _resample(product, local, self.box.shape, "linear", outside=0.0)
 
     def from_centre(self, axis: int) -> Image:
@@ -92,7 +98,10 @@ class Warped:
 
         Broadcastable to the box: an axis that does not matter has length 1.
         """
-        return _coordinate(self.inverse, self.box, axis, (self.shape[axis] - 1) / 2)
+        middle = (self.shape[axis] - 1) / 2
+        if self.position is not None:
+            return self.position[axis] - np.float32(middle - self.window.start[axis])
+        return _coordinate(self.inverse, self.box, axis, middle)
 
     @functools.cached_property
     def valid(self) -> Bool[np.ndarray, "..."] | None:
@@ -100,13 +109,21 @@ class Warped:
         if self.upright is not None and self.upright.contains(self.box):
             return self.unmasked
         inside = self.unmasked
-        spans = zip(*affine.span(self.inverse, self.box), self.shape, strict=True)
+        spans = zip(*self._span(), self.shape, strict=True)
         for axis, (low, high, n) in enumerate(spans):
             if low >= -0.5 - 1e-6 and high <= n - 0.5 + 2e-6:
                 continue
             on_axis = np.abs(self.from_centre(axis)) <= np.float32(n / 2 + 1e-6)
             inside = on_axis if inside is None else inside & on_axis
         return None if inside is None else np.broadcast_to(inside, self.box.shape)
+
+    def _span(self) -> tuple[Float64, Float64]:
+        """The lowest and the highest voxels of the tile that the box shows."""
+        if self.position is None:
+            return affine.span(self.inverse, self.box)
+        flat = self.position.reshape(len(self.position), -1).astype(np.float64)
+        first = np.array(self.window.start)
+        return flat.min(axis=1) + first, flat.max(axis=1) + first
 
 
 def _with_ends(profile: Image, start: int, stop: int) -> Image:
@@ -148,18 +165,48 @@ def warp(
     box = view.footprint & target
     if not box:
         return None
-    near = source_box(view.inverse, view.shape, box, reach(interpolation))
+    near = source_box(view.inverse, view.shape, box, reach(interpolation) + view.reach)
     # OpenCV rounds to half to even and clips as it writes; the other ways do not.
-    exact = exact and ndim == 2 and interpolation in _CV2_FLAGS
+    exact = exact and ndim == 2 and interpolation in _CV2_FLAGS and view.bend is None
     source, window = view.crop(near, exact=exact)
     if not window:
         return None
+    if view.bend is not None:
+        return _warp_bent(view, view.bend, box, source, window, interpolation)
     local = affine.recentre(view.inverse, window.start, box.start)
     values = _resample(source, local, box.shape, interpolation)
     unmasked = None
     if view.mask is not None:
         unmasked = _resample(view.crop_mask(window), local, box.shape, "linear") > 0.999
     return Warped(box, values, view.shape, view.inverse, window, view.upright, unmasked)
+
+
+def _warp_bent(
+    view: TileView, bend: Bend, box: Box, source: Image, window: Box, interpolation: str
+) -> Warped:
+    """Draws the window of a bent tile on a box."""
+    to_nodes = bend.to_nodes @ view.inverse
+    local = affine.recentre(to_nodes, (0,) * box.ndim, box.start)
+    position = np.stack([
+        _coordinate(view.inverse, box, axis, float(first)) + _resample(
+            nodes, local, box.shape, "linear"
+        )
+        for axis, (nodes, first) in enumerate(zip(bend.nodes, window.start, strict=True))
+    ])  # fmt: skip
+    values = _sampled(source, position, interpolation)
+    unmasked = None
+    if view.mask is not None:
+        unmasked = _sampled(view.crop_mask(window), position, "linear") > 0.999
+    return Warped(box, values, view.shape, view.inverse, window, None, unmasked, position)
+
+
+def _sampled(source: Image, position: Image, interpolation: str) -> Image:
+    """`source` at positions `[component, *box]`; borders are repeated."""
+    if interpolation != "nearest":
+        return sample(source, position, interpolation, np.dtype(np.float32))
+    index = (np.clip(np.rint(p), 0, n - 1).astype(np.int64)
+             for p, n in zip(position, source.shape, strict=True))  # fmt: skip
+    return source[tuple(index)]
 
 
 def _coordinate(inverse: affine.Matrix, box: Box, axis: int, origin: float) -> Image:

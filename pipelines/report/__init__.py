@@ -15,7 +15,16 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from warpbeam.pipelines.report import agreement, fused, greys, layout, page, seams, stack
+from warpbeam.pipelines.report import (
+    agreement,
+    elastic,
+    fused,
+    greys,
+    layout,
+    page,
+    seams,
+    stack,
+)
 from warpbeam.pipelines.report.page import Part, Table
 from warpbeam.pipelines.report.reading import Run, read_run
 from warpbeam.pipelines.report.stack_verdict import judge_stack
@@ -26,6 +35,7 @@ _PARTS: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
     ("Layout", layout.part),
     ("Links", agreement.part),
     ("Seams", seams.part),
+    ("Bends", elastic.part),
     ("Result", fused.part),
     ("Coverage", fused.coverage_part),
     ("Grey values", greys.part),

@@ -12,11 +12,13 @@ import cv2
 import numpy as np
 
 from warpbeam.kernels.fuse import view, warp
+from warpbeam.kernels.fuse.bend import Bend
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.pipelines.report import pictures
 from warpbeam.pipelines.report.page import Group, Part, Picture
 from warpbeam.pipelines.report.reading import Row, Run
+from warpbeam.transforms.bends import BendReader
 from warpbeam.transforms.keys import MontageKey, TileKey
 from warpbeam.transforms.shading import ShadingReader
 from warpbeam.transforms.storage.errors import InputError
@@ -29,7 +31,7 @@ _CROP_PX = 176
 _LEAST_CROP_PX = 48
 # The overlap of large tiles is compared on its middle part.
 _LONGEST_PX = 2048
-_SHOWN_PX = 264
+SHOWN_PX = 264
 # Noise of the background would be painted red or cyan, so its lower part is black.
 _CROP_PERCENTILES = (25.0, 99.7)
 _FULL_DIFFERENCE = 0.5
@@ -129,6 +131,26 @@ class SeamPainter:
         self._channel = run.summary["config"]["link"]["channel"]
         self._tiles = TileReader(run.folder)
         self._shading = ShadingReader(run.folder)
+        self._bends = BendReader(run.folder)
+
+    def bent_seam(self, row: Row) -> Seam:
+        """The tiles of a link at their solved positions, straight and bent."""
+        a, b = tiles = tuple(self._run.tile_of[key] for key in _keys(row))
+        matrices = [affine.homogeneous(p.matrix) for p in tiles]
+        overlap = _overlap(a, b, matrices)
+        straight = self._pair((a, b), matrices, overlap)
+        bent = self._pair((a, b), matrices, overlap, bent=True)
+        lead = overlap.ndim - 2
+        detail = _detail(bent.a, 2).shift(overlap.start[-2:])
+        box = Box((*overlap.start[:lead], *detail.start),
+                  (*overlap.stop[:lead], *detail.stop))  # fmt: skip
+        return Seam(
+            row,
+            self._pair((a, b), matrices, box),
+            self._pair((a, b), matrices, box, bent=True),
+            straight.ncc,
+            bent.ncc,
+        )
 
     def seam(self, row: Row) -> Seam:
         """The tiles of a link, before and after."""
@@ -157,14 +179,23 @@ class SeamPainter:
         )
 
     def _pair(
-        self, tiles: tuple[PlacedTile, PlacedTile], matrices: Sequence[affine.Matrix], box: Box
+        self,
+        tiles: tuple[PlacedTile, PlacedTile],
+        matrices: Sequence[affine.Matrix],
+        box: Box,
+        *,
+        bent: bool = False,
     ) -> Pair:
-        return Pair(*(self._draw(t, m, box) for t, m in zip(tiles, matrices, strict=True)))
+        bends = [self._bends.of(t.source.key) if bent else None for t in tiles]
+        drawn = zip(tiles, matrices, bends, strict=True)
+        return Pair(*(self._draw(t, m, box, bend) for t, m, bend in drawn))
 
-    def _draw(self, placed: PlacedTile, matrix: affine.Matrix, box: Box) -> Array:
+    def _draw(
+        self, placed: PlacedTile, matrix: affine.Matrix, box: Box, bend: Bend | None
+    ) -> Array:
         source = placed.source
         drawn = np.full(box.shape, np.nan, np.float32)
-        margin = warp.reach("linear")
+        margin = warp.reach("linear") + (0 if bend is None else bend.reach)
         window = view.source_box(np.linalg.inv(matrix), source.shape, box, margin)
         if window:
             given = view.TileView(
@@ -174,6 +205,7 @@ class SeamPainter:
                 matrix,
                 self._tiles.mask(source, window),
                 self._shading.of(source.key, self._channel),
+                bend,
             )
             found = warp.warp(given, box)
             if found is not None:
@@ -262,7 +294,7 @@ def _group(seam: Seam, where: str) -> Group:
     row = seam.row
     captions = ("stage", "stage, difference", "solved", "solved, difference")
     shown = [
-        Picture(pictures.png(p), caption, _SHOWN_PX * p.shape[1] // max(p.shape[:2]), raw=True)
+        Picture(pictures.png(p), caption, SHOWN_PX * p.shape[1] // max(p.shape[:2]), raw=True)
         for p, caption in zip(paint(seam), captions, strict=True)
     ]
     kept = "" if row["kept"] else f", rejected: {row['reason'] or 'against the others'}"

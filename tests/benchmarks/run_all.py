@@ -23,6 +23,7 @@ FULL = [
     "fusion_speed.py --grid 20 --job",
     "fusion_scaling.py --grids 5 10 20",
     "seam_steps.py",
+    "elastic_stitch.py",
     "demo_agreement.py",
     "start_up.py",
 ]
@@ -32,6 +33,7 @@ SMALL = [
     "fusion_speed.py --grid 2 --tile 512 --job",
     "fusion_scaling.py --grids 2 3 --tile 512 --repeats 1",
     "seam_steps.py --grid 3",
+    "elastic_stitch.py --grid 2 --tile 256 --overlap 90 --jitter 6 --repeats 1",
     "demo_agreement.py",
     "start_up.py",
 ]

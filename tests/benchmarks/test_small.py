@@ -19,6 +19,9 @@ LIMITS = {
     "fusion_speed.py": lambda r: r["kernel_of_limit_cpu"] > 0.1 and r["job_of_limit_wall"] > 0,
     "fusion_scaling.py": lambda r: max(r["peak_mb"].values()) < 600,
     "seam_steps.py": lambda r: r["corrected"]["max_percent"] < r["as_it_came"]["max_percent"] / 3,
+    "elastic_stitch.py": lambda r: (
+        r["elastic_seam_px"]["p95"] < 1 < r["rigid_seam_px"]["median"] and r["cpu_s"]["job"] < 30
+    ),
     "demo_agreement.py": lambda r: r["agreement_median_px"] < 0.6 and r["links_kept"] == 8,
     "start_up.py": lambda r: r["help_s"] < 0.4,
 }

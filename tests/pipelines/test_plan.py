@@ -67,6 +67,18 @@ def test_the_plan_of_stitch_counts_the_links(tmp_path):
     assert planned["solve"] == done["solve"] == 1
 
 
+def test_the_plan_of_elastic_stitch_counts_overlaps_and_montages(tmp_path):
+    tiles = write_mosaic(tmp_path / "tiles", rows=2, columns=2, tile=160, step=100)
+    settings = {"elastic": {"enabled": True, "patch_px": 24}}
+    config = StitchConfig(tiles=str(tiles), output=str(tmp_path / "run"), volume=SMALL, **settings)
+    planned = planned_units(job := StitchJob(config))
+    stitch(tiles, tmp_path / "run", **settings)
+    done = done_units(job, tmp_path / "run")
+    assert planned["flow"] == 6  # every link, believed or not; corners too
+    assert planned["mesh"] == done["mesh"] == 1
+    assert planned["maps"] == done["maps"] == 1
+
+
 def test_memory_grows_with_the_shard(tmp_path):
     tiles = write_mosaic(tmp_path / "tiles", rows=1, columns=40, tile=128, step=120)
     peaks = []

@@ -9,7 +9,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from warpbeam.transforms.stage import After, RunStage, Stage, StageOutcome, is_passing
+from warpbeam.transforms.stage import After, RunStage, Stage, StageOutcome, announced, is_passing
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Ledger, digest
 
@@ -35,11 +35,15 @@ class Flaky:
         return {p.name: len(p.read_text().split()) for p in Path(self.folder).glob("*")}
 
 
+def listed(units):
+    return list(announced("s", units))
+
+
 def run(stage, units, work, outcome):
     pipeline = beam.Pipeline(runner="FnApiRunner")
-    listed = pipeline | After("units", functools.partial(list, units), None)
-    found = listed | RunStage(stage, work)
-    assert_that(found, equal_to([StageOutcome(*outcome)]))
+    ready = pipeline | After("units", functools.partial(listed, units), None)
+    found = ready | RunStage(stage, work)
+    assert_that(found, equal_to([(0, StageOutcome(*outcome))]))
     result = pipeline.run()
     result.wait_until_finish()
     counters = result.metrics().query()["counters"]
@@ -121,24 +125,24 @@ def test_a_stage_waits_for_the_one_before(tmp_path):
     """The units of the second are listed from what the first stored."""
     first, second = (Ledger(str(tmp_path / "run"), name, "h") for name in ("one", "two"))
     pipeline = beam.Pipeline(runner="FnApiRunner")
-    units = pipeline | After("first", functools.partial(list, UNITS), None)
+    units = pipeline | After("first", functools.partial(listed, UNITS), None)
     barrier = units | RunStage(Stage(first), Flaky(tmp_path / "one"))
     later = pipeline | After("second", functools.partial(_from_records, first), barrier)
     outcome = later | RunStage(Stage(second), Flaky(tmp_path / "two"))
-    assert_that(outcome, equal_to([StageOutcome(3, 0, 0)]))
+    assert_that(outcome, equal_to([(0, StageOutcome(3, 0, 0))]))
     pipeline.run().wait_until_finish()
     assert [r["payload"] for _, r in second.records()] == [10, 20, 30]
 
 
 def _from_records(ledger):
-    return [(key, 10 * record["payload"]) for key, record in ledger.records()]
+    return listed([(key, 10 * record["payload"]) for key, record in ledger.records()])
 
 
 def test_a_stage_without_units_holds_up_nothing(ledger, tmp_path):
     pipeline = beam.Pipeline(runner="FnApiRunner")
     units = pipeline | After("nothing to do", list, None)
     barrier = units | RunStage(Stage(Ledger(str(tmp_path), "none", "h")), Flaky(tmp_path / "none"))
-    later = pipeline | After("some", functools.partial(list, UNITS), barrier)
+    later = pipeline | After("some", functools.partial(listed, UNITS), barrier)
     later | RunStage(Stage(ledger), Flaky(tmp_path / "calls"))
     pipeline.run().wait_until_finish()
     assert len(ledger.done()) == 3

@@ -70,6 +70,19 @@ class RunFolder:
         """Gain and offset per tile and channel."""
         return store.join(self.uri, "shading", "gains.json")
 
+    def map(self, name: str) -> str:
+        """The coordinate map of a tile."""
+        return store.join(self.uri, "maps", f"{name}.ome.zarr")
+
+    def points(self, name: str) -> str:
+        """Points of two tiles that show the same, as an .npy file."""
+        return store.join(self.uri, FOLDER, "points", f"{name}.npy")
+
+    @property
+    def bends(self) -> str:
+        """Which tiles have a coordinate map."""
+        return store.join(self.uri, FOLDER, "bends.json")
+
     @property
     def sources(self) -> str:
         """The tile list as the workers read it."""
