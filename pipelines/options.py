@@ -80,20 +80,6 @@ def is_local(options: PipelineOptions) -> bool:
     return standard.runner == LOCAL_RUNNER and mode != "multi_processing"
 
 
-class _Options(PipelineOptions):
-    """Options that keep their views.
-
-    Beam asks for five views for each transform and parses all options anew for each: half of
-    the time in which a pipeline is built. Views share their values, so that one will do.
-    """
-
-    def view_as(self, cls: type[Any]) -> Any:
-        views = self.__dict__.setdefault("_kept_views", {})
-        if cls not in views:
-            views[cls] = super().view_as(cls)
-        return views[cls]
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         raise InputError(

@@ -117,13 +117,13 @@ class Warped:
             inside = on_axis if inside is None else inside & on_axis
         return None if inside is None else np.broadcast_to(inside, self.box.shape)
 
-    def _span(self) -> tuple[Float64, Float64]:
+    def _span(self) -> tuple[list[float], list[float]]:
         """The lowest and the highest voxels of the tile that the box shows."""
         if self.position is None:
             return affine.span(self.inverse, self.box)
-        flat = self.position.reshape(len(self.position), -1).astype(np.float64)
-        first = np.array(self.window.start)
-        return flat.min(axis=1) + first, flat.max(axis=1) + first
+        flat = self.position.reshape(len(self.position), -1)
+        first = np.array(self.window.start, np.float64)
+        return (flat.min(axis=1) + first).tolist(), (flat.max(axis=1) + first).tolist()
 
 
 def _with_ends(profile: Image, start: int, stop: int) -> Image:
