@@ -16,6 +16,7 @@ from phantoms import (
     write_list,
     write_tiff,
 )
+from stacks import make_stack, write_stack
 
 from warpbeam.pipelines import cli
 from warpbeam.pipelines.options import pipeline_options
@@ -55,6 +56,7 @@ def test_the_readme_has_commands_to_run():
 def test_the_commands_and_the_python_example_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_tiles(tmp_path)
+    write_stack(tmp_path / "sections", make_stack(4, (224, 240)))
     (text,) = blocks("yaml")
     (tmp_path / "job.yaml").write_text(text)
     for command in commands():

@@ -53,6 +53,7 @@ class Section:
         references: sections whose targets were believed.
         scale_px: standard deviation of the good targets about the mesh; NaN for none.
         known: share of the nodes with a target.
+        pull: weight of all believed targets of each node; None for none.
     """
 
     offsets: Field
@@ -60,6 +61,7 @@ class Section:
     references: tuple[int, ...] = ()
     scale_px: float = float("nan")
     known: float = 0.0
+    pull: Grid | None = None
 
 
 @dataclass(frozen=True)
@@ -221,8 +223,9 @@ class _Chain:
             if asked.any() and good.sum() >= _BELIEVED * asked.sum()
         )
         status = {Shape.REGULAR: Status.REGULAR, Shape.STIFFENED: Status.STIFFENED}
+        pull = (mesh.kept * np.where(there, weight, 0.0)).sum(axis=0)
         return Section(
-            mesh.offsets, status.get(shape, Status.FOLDED), believed, mesh.scale_px, known
+            mesh.offsets, status.get(shape, Status.FOLDED), believed, mesh.scale_px, known, pull
         )
 
     def _asked_by(self, pair: Pair) -> Field:

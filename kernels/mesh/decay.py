@@ -23,9 +23,11 @@ from warpbeam.kernels.mesh.energy import Elasticity
 from warpbeam.kernels.mesh.lattice import assembled
 
 Field = Float[np.ndarray, "c *grid"]
+Grid = Float[np.ndarray, "*grid"]
 
 # What fades is smooth, and is followed on a coarser lattice where there are more nodes on a side.
 _MOST_NODES = 100
+_LEAST_PULL = 1e-6
 
 
 class Decay:
@@ -34,19 +36,24 @@ class Decay:
     Args:
         lattice: the nodes.
         elasticity: of the sheets, near rest.
-        gaps: distances of the references of a section, each with weight 1.
+        gaps: distances of the references of a section, which pull alike.
+        pull: weight with which all references of each node pull together; above 0 somewhere.
     """
 
-    def __init__(self, lattice: Lattice, elasticity: Elasticity, gaps: Sequence[int]) -> None:
+    def __init__(
+        self, lattice: Lattice, elasticity: Elasticity, gaps: Sequence[int], pull: Grid
+    ) -> None:
         self._lattice, self._gaps = lattice, tuple(gaps)
         self._coarse = _thinned(lattice)
         coarse = Elasticity(
             self._coarse.stride, spring=elasticity.spring, bending_px=elasticity.bending_px
         )
+        self._pull = _sampled(pull, lattice, self._coarse)
         matrix = assembled(coarse.forms(), self._coarse.shape, lattice.ndim)
-        own = sparse.diags_array(np.full(matrix.shape[0], float(len(self._gaps))))
+        # where nothing ever pulls, a trace of itself keeps the matrix regular
+        own = np.tile(np.maximum(self._pull, _LEAST_PULL).ravel(), lattice.ndim)
         self._factor = linalg.splu(
-            sparse.csc_array(matrix + own),
+            sparse.csc_array(matrix + sparse.diags_array(own)),
             permc_spec="MMD_AT_PLUS_A",
             diag_pivot_thresh=0.0,
             options={"SymmetricMode": True},
@@ -62,8 +69,9 @@ class Decay:
         past = [start] * max(self._gaps)
         yield offsets.copy()
         while True:
-            total = np.sum([past[-gap] for gap in self._gaps], axis=0)
-            here = self._factor.solve(total.ravel()).reshape(start.shape)
+            mean = np.mean([past[-gap] for gap in self._gaps], axis=0)
+            right = np.maximum(self._pull, _LEAST_PULL) * mean
+            here = self._factor.solve(right.ravel()).reshape(start.shape)
             past = [*past[1:], here]
             lost = on_lattice(here - start, self._coarse)
             yield offsets + resample(lost, self._lattice, outside="nearest").u
@@ -78,3 +86,11 @@ def _thinned(lattice: Lattice) -> Lattice:
         for s, n, m in zip(lattice.stride, lattice.shape, shape, strict=True)
     )
     return Lattice(lattice.origin, stride, shape)
+
+
+def _sampled(values: Grid, lattice: Lattice, coarse: Lattice) -> Float[np.ndarray, "*coarse"]:
+    """The values at the nodes of another lattice over the same area."""
+    for axis, (n, m) in enumerate(zip(lattice.shape, coarse.shape, strict=True)):
+        nearest = np.rint(np.linspace(0, n - 1, m)).astype(int)
+        values = values.take(nearest, axis)
+    return values

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from flow_cases import sample
+from scipy import ndimage
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ def load_stack(folder: Path) -> np.ndarray:
     """All images of a folder, sorted by name: [z, y, x]."""
     names = sorted(p for p in folder.iterdir() if p.suffix in (".png", ".tif", ".tiff"))
     return np.stack([cv2.imread(str(p), cv2.IMREAD_GRAYSCALE) for p in names])
+
+
+def synthetic_stack(depth: int, size: int) -> np.ndarray:
+    """Texture that changes slowly along z: [z, y, x]."""
+    rng = np.random.default_rng(0)
+    layers = [ndimage.gaussian_filter(rng.normal(size=(depth, size, size)), (3 * s, s, s)) * s**1.5
+              for s in (1.5, 3.0, 8.0)]  # fmt: skip
+    total = sum(layer / layer.std() for layer in layers)
+    return np.clip(128 + 25 * total, 1, 255).astype(np.uint8)
 
 
 def sheared(

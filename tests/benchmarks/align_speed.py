@@ -1,11 +1,12 @@
 """Throughput and memory of the whole `align` job on large sections.
 
-    python tests/benchmarks/align_speed.py FOLDER --size 4096 --sections 8 --json
+    python tests/benchmarks/align_speed.py [FOLDER] --size 4096 --sections 8 --json
 
-FOLDER holds a few neighbouring sections as images. Each is repeated to the wanted size by
-reflection, bent by a smooth warp and a drift of its own, and written as a Zarr volume with chunks
-of a section. The job runs in a process of its own with one worker; its CPU seconds are counted
-from the start of the job (imports are done) to its end, the compilation of programs apart.
+FOLDER holds a few neighbouring sections as images; without it texture is made. Each is repeated to
+the wanted size by reflection, bent by a smooth warp and a drift of its own, and written as a Zarr
+volume with chunks of a section. The job runs in a process of its own with one worker; its CPU
+seconds are counted from the start of the job (imports are done) to its end, the compilation of
+programs apart.
 """
 
 from __future__ import annotations
@@ -36,11 +37,14 @@ def repeated(image: np.ndarray, size: int) -> np.ndarray:
     return np.tile(block, (times, times))[:size, :size]
 
 
-def make(folder: Path, size: int, sections: int, target: Path) -> align_cases.Case:
+def make(folder: Path | None, size: int, sections: int, target: Path) -> align_cases.Case:
     """Writes the volume; returns its case."""
     import zarr
 
-    images = align_cases.load_stack(folder)
+    if folder is None:
+        images = align_cases.synthetic_stack(5, min(size, 1024))
+    else:
+        images = align_cases.load_stack(folder)
     order = [*range(len(images)), *range(len(images) - 2, 0, -1)]
     stack = np.stack([repeated(images[order[z % len(order)]], size) for z in range(sections)])
     case = align_cases.sheared(stack, amplitude=8.0)

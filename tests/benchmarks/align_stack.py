@@ -1,11 +1,12 @@
 """How well `align` undoes a known misalignment of a real, aligned stack.
 
-    python tests/benchmarks/align_stack.py FOLDER --json
+    python tests/benchmarks/align_stack.py [FOLDER] --json
 
-FOLDER holds an aligned stack as images. It is taken apart (see `align_cases.sheared`) and aligned
-again in blocks along z, and as one chain. Truth is what the stack was; so what the tissue itself
-does from section to section counts as error wherever it is taken for misalignment. Residuals are
-given against that truth, and as flow measured again between neighbours of the result.
+FOLDER holds an aligned stack as images; without it texture is made. It is taken apart (see
+`align_cases.sheared`) and aligned again in blocks along z, and as one chain. Truth is what the
+stack was; so what the tissue itself does from section to section counts as error wherever it is
+taken for misalignment. Residuals are given against that truth, and as flow measured again between
+neighbours of the result.
 """
 
 from __future__ import annotations
@@ -84,7 +85,10 @@ def detrended(drift: np.ndarray) -> float:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    stack = align_cases.load_stack(arguments.folder)[: arguments.sections]
+    if arguments.folder is None:
+        stack = align_cases.synthetic_stack(arguments.sections, arguments.size)
+    else:
+        stack = align_cases.load_stack(arguments.folder)[: arguments.sections]
     case = align_cases.sheared(
         stack, amplitude=arguments.amplitude, waves=arguments.waves, seed=arguments.seed
     )
@@ -125,7 +129,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("folder", type=Path, help="an aligned stack, one image per section")
+    parser.add_argument("folder", type=Path, nargs="?", help="an aligned stack of images")
+    parser.add_argument("--size", type=int, default=256, help="px of the texture")
     parser.add_argument("--sections", type=int, default=250)
     parser.add_argument("--block", type=int, default=50)
     parser.add_argument("--patch", type=int, default=80)

@@ -24,6 +24,8 @@ FULL = [
     "fusion_scaling.py --grids 5 10 20",
     "seam_steps.py",
     "elastic_stitch.py",
+    "align_stack.py --sections 60",
+    "align_speed.py",
     "demo_agreement.py",
     "start_up.py",
 ]
@@ -34,6 +36,8 @@ SMALL = [
     "fusion_scaling.py --grids 2 3 --tile 512 --repeats 1",
     "seam_steps.py --grid 3",
     "elastic_stitch.py --grid 2 --tile 256 --overlap 90 --jitter 6 --repeats 1",
+    "align_stack.py --sections 12 --block 6 --size 160 --patch 64",
+    "align_speed.py --size 512 --sections 4 --preset em_2d",
     "demo_agreement.py",
     "start_up.py",
 ]

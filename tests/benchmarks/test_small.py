@@ -22,6 +22,11 @@ LIMITS = {
     "elastic_stitch.py": lambda r: (
         r["elastic_seam_px"]["p95"] < 1 < r["rigid_seam_px"]["median"] and r["cpu_s"]["job"] < 30
     ),
+    "align_stack.py": lambda r: (
+        r["residual_px"]["median"] < 0.5 * r["before_px"]["median"]
+        and r["blocks_vs_chain_px"]["median"] < 0.1
+    ),
+    "align_speed.py": lambda r: r["residual_px"]["median"] < 1 and r["source_mpx_per_cpu_s"] > 0,
     "demo_agreement.py": lambda r: r["agreement_median_px"] < 0.6 and r["links_kept"] == 8,
     "start_up.py": lambda r: r["help_s"] < 0.4,
 }

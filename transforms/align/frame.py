@@ -127,8 +127,8 @@ class LayOutFrame:
             (1, 1, FLOW_CHANNELS, 1, given.block, given.block),
         )
         fields.create(clean_uri(self._run), (every, 2, frame.depth, ny, nx), (every, 2, 1, ny, nx))
-        for uri in (mesh_uri(self._run), chained_uri(self._run)):
-            fields.create(uri, (2, frame.depth, ny, nx), (2, 1, ny, nx))
+        for uri, channels in ((mesh_uri(self._run), 3), (chained_uri(self._run), 2)):
+            fields.create(uri, (channels, frame.depth, ny, nx), (channels, 1, ny, nx))
         return {"nodes": ny * nx, "sections": frame.depth}
 
 
@@ -174,7 +174,8 @@ def clean_uri(run: RunFolder) -> str:
 
 
 def mesh_uri(run: RunFolder) -> str:
-    """`[component, z, y, x]`: offsets to the frame of a block's first section."""
+    """`[channel, z, y, x]`: offsets to the frame of a block's first section, and the weight of
+    all that pulled at a node."""
     return store.join(work_uri(run), "mesh.zarr")
 
 

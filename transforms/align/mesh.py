@@ -1,12 +1,13 @@
 """Cleaned flow -> a mesh per section, block by block along z; then one frame for all blocks.
 
-    block 0          block 1          block 2
-    a -- . -- . -- b -- . -- . -- c -- . -- . -- d      every block is a chain of its own, its
-    start          start          start                 first section at rest
+    block 0   a -- . -- . -- . -- .
+    block 1             b -- . -- . -- . -- . -- .      each block is a chain of its own, its
+    block 2                            c -- . -- . --   first section at rest
 
-The mesh of b in block 0 says where block 1 begins; so starts are composed one after the other
-(one step per block), and every section gets its own mesh followed by what is left of
-its block's start (`kernels.mesh.decay`).
+Blocks overlap by a few sections, which belong to the earlier one, so that a chain is under way when
+its own sections begin. The mesh of b in block 0 says where block 1 begins; so starts are
+composed one after the other (one step per block), and every section gets its own mesh followed by
+what is left of its block's start (`kernels.mesh.decay`).
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ from warpbeam.transforms.storage.run_folder import RunFolder
 
 Field = Float[np.ndarray, "c y x"]
 
+_LEAD = 6  # sections that a block begins earlier than its own
+
 
 @dataclass(frozen=True)
 class MeshSettings:
@@ -67,14 +70,18 @@ class MeshSettings:
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive sections of one chain; `first` is at rest, and the last one of the block before.
+    """Consecutive sections of one chain; `first` is at rest.
 
-    `sections` are in the order in which they are solved, `first` in front.
+    Attributes:
+        first, last: numbers of its sections.
+        sections: in the order in which they are solved, `first` in front.
+        own: those whose meshes count; the others are the block before's.
     """
 
     first: int
     last: int
     sections: tuple[int, ...]
+    own: tuple[int, ...]
 
 
 def bad_sections(
@@ -96,31 +103,35 @@ def bad_sections(
 
 
 def blocks_of(sections: Sequence[int], bad: Sequence[int], length: int) -> list[Block]:
-    """Blocks of about `length` sections that begin and end with good ones.
+    """Blocks of about `length` sections whose first and last ones are good, and of which each
+    begins a few sections before the one before ends.
 
     None where no section is good.
     """
     good = [s for s in sections if s not in set(bad)]
     if not good:
         return []
-    starts = [good[0]]
+    borders = [good[0]]
     for section in good:
-        if section - starts[-1] >= length and good[-1] - section >= length // 2:
-            starts.append(section)
-    ends = [*starts[1:], sections[-1]]
+        if section - borders[-1] >= length and good[-1] - section >= length // 2:
+            borders.append(section)
     found = []
-    for number, (first, last) in enumerate(zip(starts, ends, strict=True)):
+    for number, border in enumerate(borders):
+        last = borders[number + 1] if border != borders[-1] else sections[-1]
+        lead = [s for s in good if border - min(_LEAD, length - 1) <= s <= border]
+        first = lead[0] if number else border
         inside = [s for s in sections if first <= s <= last]
         before = [s for s in sections if s < first] if number == 0 else []
-        found.append(Block(first, last, (*inside, *before)))
+        own = [s for s in (*inside, *before) if number == 0 or s > border]
+        found.append(Block(first, last, (*inside, *before), tuple(own)))
     return found
 
 
 def list_blocks(run: RunFolder, cleaned: Ledger, settings: MeshSettings) -> Iterator[Unit]:
     """A unit per block.
 
-    Payload: a fingerprint of its flows, its sections in order, those to skip, and whether
-    the block is the first one; None, for all sections, where nothing can be aligned.
+    Payload: a fingerprint of its flows, its sections in order, those to skip, and those whose
+    meshes it writes; None, for all sections, where nothing can be aligned.
     """
     frame = load_frame(run)
     marks = cleaned.done()
@@ -131,17 +142,17 @@ def list_blocks(run: RunFolder, cleaned: Ledger, settings: MeshSettings) -> Iter
     blocks = blocks_of(sorted(known), sorted(bad), settings.block)
     if not blocks:
         yield RunKey(min(known), max(known)), None
-    for number, block in enumerate(blocks):
+    for block in blocks:
         inside = digest([by_section[s] for s in sorted(block.sections)])
         skipped = sorted(bad & set(block.sections))
-        payload = [inside, list(block.sections), skipped, number == 0]
+        payload = [inside, list(block.sections), skipped, list(block.own)]
         yield RunKey(block.first, block.last), payload
 
 
 class RelaxBlock:
     """Work of the stage `mesh`: the chain of one block.
 
-    Writes the mesh of each section but the first (that of the block before, or at rest).
+    Writes the meshes of its own sections.
     """
 
     def __init__(self, run: RunFolder, settings: MeshSettings) -> None:
@@ -150,7 +161,7 @@ class RelaxBlock:
     def __call__(self, key: RunKey, payload: Any) -> Record:
         if payload is None:
             raise _nothing_to_align(key)
-        _, sections, skipped, leading = payload
+        _, sections, skipped, own = payload
         frame = load_frame(self._run)
         flows = self._flows(frame, sections)
         solved = solve_chain(
@@ -162,11 +173,11 @@ class RelaxBlock:
             skipped=skipped,
         )
         target, written, rows = fields.load(mesh_uri(self._run)), 0, []
-        for section, found in solved.items():
-            if section == sections[0] and not leading:
-                continue  # it ends the block before
-            offsets = np.nan_to_num(found.offsets)
-            written += target.write(frame.nodes(frame.z(section), (2,)), offsets[:, None])
+        for section in own:
+            found = solved[section]
+            pull = np.zeros(frame.lattice.shape) if found.pull is None else found.pull
+            whole = np.concatenate([np.nan_to_num(found.offsets), pull[None]])
+            written += target.write(frame.nodes(frame.z(section), (3,)), whole[:, None])
             rows.append(
                 {
                     "section": section,
@@ -220,16 +231,18 @@ class ComposeStarts:
     def __call__(self, key: Key, payload: Any) -> Record:
         frame = load_frame(self._run)
         blocks = [RunKey(*name) for name, _ in self._meshes.records()]
-        decay = Decay(frame.lattice, self._settings.elasticity(frame), frame.settings.gaps)
+        own = [[row["section"] for row in r["sections"]] for _, r in self._meshes.records()]
         shape = (2, *frame.lattice.shape)
         store.delete_prefix(starts_uri(self._run) + "/")
         target = fields.create(starts_uri(self._run), (len(blocks), *shape), (1, *shape))
         start = np.zeros(shape)
         for number, block in enumerate(blocks):
-            whole = Box((number, 0, 0, 0), (number + 1, *shape))
-            target.write(whole, start[None])
-            faded = next(islice(decay.follow(start), block.last - block.first, None))
-            start = _followed(frame, _mesh(self._run, frame, block.last), faded)
+            if number:
+                before = blocks[number - 1]
+                decay = _decay(self._run, frame, self._settings, own[number - 1])
+                faded = next(islice(decay.follow(start), block.first - before.first, None))
+                start = _followed(frame, _mesh(self._run, frame, block.first), faded)
+            target.write(Box((number, 0, 0, 0), (number + 1, *shape)), start[None])
         return {"blocks": [list(block) for block in blocks]}
 
 
@@ -256,7 +269,7 @@ class ChainBlock:
             .read(Box((number, 0, 0, 0), (number + 1, *shape)))[0]
             .astype(np.float64)
         )
-        decay = Decay(frame.lattice, self._settings.elasticity(frame), frame.settings.gaps)
+        decay = _decay(self._run, frame, self._settings, sections)
         faded = dict(zip(range(key.first, key.last + 1), decay.follow(start), strict=False))
         target, written, shifts = fields.load(chained_uri(self._run)), 0, []
         for section in sections:
@@ -267,9 +280,20 @@ class ChainBlock:
         return {"bytes_written": written, "shifts": shifts}
 
 
+def _decay(run: RunFolder, frame: Frame, settings: MeshSettings, sections: Sequence[int]) -> Decay:
+    """How starts fade in a block, by what pulls at its nodes on average."""
+    stored, pull, count = fields.load(mesh_uri(run)), np.zeros(frame.lattice.shape), 0
+    for section in sections:
+        here = stored.read(frame.nodes(frame.z(section), (3,)))[2, 0]
+        if here.any():
+            pull, count = pull + here, count + 1
+    mean = pull / count if count else np.ones(frame.lattice.shape)
+    return Decay(frame.lattice, settings.elasticity(frame), frame.settings.gaps, mean)
+
+
 def _mesh(run: RunFolder, frame: Frame, section: int) -> Field:
-    nodes = frame.nodes(frame.z(section), (2,))
-    return fields.load(mesh_uri(run)).read(nodes)[:, 0].astype(np.float64)
+    nodes = frame.nodes(frame.z(section), (3,))
+    return fields.load(mesh_uri(run)).read(nodes)[:2, 0].astype(np.float64)
 
 
 def _followed(frame: Frame, mesh: Field, start: Field) -> Field:

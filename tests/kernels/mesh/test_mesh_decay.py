@@ -30,26 +30,27 @@ def nth(decay, start, n):
 @pytest.mark.parametrize("gaps", [(1,), (1, 2)])
 def test_it_is_what_sheets_one_after_the_other_make(gaps):
     start, elasticity = bent((21, 24)), Elasticity(STRIDE, bending_px=120.0)
-    decay = Decay(lattice_of((21, 24)), elasticity, gaps)
+    weight = np.full((21, 24), 0.7 * len(gaps))
+    weight[:5] = weight[12:15, 3:9] = 0.0  # no flow there
+    decay = Decay(lattice_of((21, 24)), elasticity, gaps, weight)
     done = dict.fromkeys(range(max(gaps)), start)
-    weight = np.full((21, 24), float(len(gaps)))
     for z in range(max(gaps), 9):
         mean = np.mean([done[z - gap] for gap in gaps], axis=0)
         done[z] = relax(mean, elasticity, weight=weight).offsets
         got = nth(decay, start, z - max(gaps) + 1)
-        np.testing.assert_allclose(got, done[z], atol=1e-4)
+        np.testing.assert_allclose(got, done[z], atol=2e-3)
     assert np.abs(done[8] - start).max() > 1
 
 
 def test_what_bending_leaves_alone_stays():
     y, x = np.meshgrid(np.arange(12) * 20.0, np.arange(9) * 20.0, indexing="ij")
     affine = np.stack([5.0 + 0.02 * y - 0.01 * x, 0.03 * y - 3.0])
-    decay = Decay(lattice_of((12, 9)), Elasticity(STRIDE, bending_px=200.0), (1,))
+    decay = Decay(lattice_of((12, 9)), Elasticity(STRIDE, bending_px=200.0), (1,), np.ones((12, 9)))
     np.testing.assert_allclose(nth(decay, affine, 40), affine, atol=1e-6)
 
 
 def test_the_first_is_the_mesh_itself():
-    decay = Decay(lattice_of((6, 7)), Elasticity(STRIDE, bending_px=90.0), (1, 2))
+    decay = Decay(lattice_of((6, 7)), Elasticity(STRIDE, bending_px=90.0), (1, 2), np.ones((6, 7)))
     np.testing.assert_array_equal(nth(decay, bent((6, 7)), 0), bent((6, 7)))
 
 
@@ -57,7 +58,7 @@ def test_a_large_lattice_is_followed_on_a_coarser_one():
     shape, elasticity = (260, 30), Elasticity(STRIDE, bending_px=400.0)
     y, x = np.meshgrid(*(np.arange(n) * 20.0 for n in shape), indexing="ij")
     start = 4 * np.stack([np.sin(y / 400) + np.cos(x / 300), np.cos(y / 500)])
-    got = nth(Decay(lattice_of(shape), elasticity, (1,)), start, 3)
+    got = nth(Decay(lattice_of(shape), elasticity, (1,), np.ones(shape)), start, 3)
     expected = start
     for _ in range(3):
         expected = relax(expected, elasticity).offsets
@@ -70,5 +71,5 @@ def test_a_robust_chain_fades_as_well():
     flows = {(z, z - 1): np.zeros_like(start) for z in range(1, 6)}
     elasticity = Elasticity(STRIDE, bending_px=80.0)
     chain = solve_chain(range(6), flows, elasticity, ChainSettings(), starts={0: start})
-    expected = nth(Decay(lattice_of((15, 15)), elasticity, (1,)), start, 5)
+    expected = nth(Decay(lattice_of((15, 15)), elasticity, (1,), chain[5].pull), start, 5)
     assert np.abs(chain[5].offsets - expected).max() < 0.3

@@ -18,10 +18,11 @@ def test_the_first_section_is_good_if_a_later_one_leads_to_it():
     assert bad_sections({0: [0.0], 1: [0.0]}, (1,), 0.1) == [0, 1]
 
 
-def test_blocks_share_their_borders_and_begin_with_good_sections():
-    blocks = blocks_of(range(20), [0, 7, 14], 7)
-    assert [(b.first, b.last) for b in blocks] == [(1, 8), (8, 15), (15, 19)]
-    assert blocks[0].sections == (*range(1, 9), 0)
+def test_blocks_overlap_and_begin_with_good_sections():
+    blocks = blocks_of(range(40), [0, 9, 30], 15)
+    assert [(b.first, b.last) for b in blocks] == [(1, 16), (10, 31), (25, 39)]
+    assert blocks[0].sections == (*range(1, 17), 0)
+    assert blocks[1].own == tuple(range(17, 32))
 
 
 def test_nothing_good_makes_no_block():
@@ -29,14 +30,15 @@ def test_nothing_good_makes_no_block():
 
 
 @given(st.sets(st.integers(0, 60), min_size=2), st.integers(2, 20), st.data())
-def test_every_section_is_in_a_block(sections, length, data):
+def test_every_section_is_one_block_s_own(sections, length, data):
     ordered = sorted(sections)
     bad = data.draw(st.sets(st.sampled_from(ordered), max_size=len(ordered) - 1))
     blocks = blocks_of(ordered, sorted(bad), length)
-    assert set().union(*(b.sections for b in blocks)) == sections
+    assert sorted(s for b in blocks for s in b.own) == ordered
     for block, following in itertools.pairwise(blocks):
-        assert block.last == following.first
-        assert block.last not in bad
+        assert following.first in block.own
+        assert following.own[0] > block.last >= following.first
+        assert {block.last, following.first}.isdisjoint(bad)
     assert all(b.sections[0] == b.first for b in blocks)
 
 
