@@ -135,18 +135,20 @@ class AlignJob(Job[AlignConfig]):
             ChainSettings(given.least_known, given.most_scatter_px),
             given.skip,
         )
+        cleaned = graph.ledger("clean")
         graph.map(
             "mesh", asdict(settings),
-            functools.partial(mesh.list_blocks, run, graph.ledger("clean"), settings),
-            mesh.RelaxBlock(run, settings), critical=True,
+            functools.partial(mesh.list_blocks, run, cleaned, settings),
+            mesh.RelaxBlock(run, settings),
         )  # fmt: skip
         meshes = graph.ledger("mesh")
         graph.map(
-            "starts", None, functools.partial(mesh.one_start, meshes),
+            "starts", None, functools.partial(mesh.one_start, run, cleaned, meshes, settings),
             mesh.ComposeStarts(run, meshes, settings), critical=True,
         )  # fmt: skip
+        starts = graph.ledger("starts")
         graph.map(
-            "chain", None, functools.partial(mesh.list_chains, meshes, graph.ledger("starts")),
+            "chain", None, functools.partial(mesh.list_chains, run, cleaned, starts, settings),
             mesh.ChainBlock(run, settings), critical=True,
         )  # fmt: skip
         voxel = self.output_settings.voxel

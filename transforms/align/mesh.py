@@ -5,9 +5,10 @@
     block 2                            c -- . -- . --   first section at rest
 
 Blocks overlap by a few sections, which belong to the earlier one, so that a chain is under way when
-its own sections begin. The mesh of b in block 0 says where block 1 begins; so starts are
-composed one after the other (one step per block), and every section gets its own mesh followed by
-what is left of its block's start (`kernels.mesh.decay`).
+its own sections begin. The mesh of b in block 0 says about where block 1 begins, behind what is
+left there of the start of block 0 (`kernels.mesh.decay`); so starts are composed one after the
+other, one step per block. Then all blocks are solved again from those, in one frame; by what they
+still differ where they overlap (a fraction of a pixel, affine), the later ones are moved.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from jaxtyping import Float
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.maps.compose import compose
 from warpbeam.kernels.maps.coordinate_map import on_lattice
-from warpbeam.kernels.mesh.chain import ChainSettings, solve_chain
+from warpbeam.kernels.mesh.chain import ChainSettings, Section, solve_chain
 from warpbeam.kernels.mesh.decay import Decay
 from warpbeam.kernels.mesh.energy import Elasticity
 from warpbeam.transforms.align.frame import (
@@ -127,67 +128,64 @@ def blocks_of(sections: Sequence[int], bad: Sequence[int], length: int) -> list[
     return found
 
 
-def list_blocks(run: RunFolder, cleaned: Ledger, settings: MeshSettings) -> Iterator[Unit]:
-    """A unit per block.
-
-    Payload: a fingerprint of its flows, its sections in order, those to skip, and those whose
-    meshes it writes; None, for all sections, where nothing can be aligned.
-    """
+def _blocks(
+    run: RunFolder, cleaned: Ledger, settings: MeshSettings
+) -> tuple[list[Block], set[int]]:
+    """The blocks of a stack, and its bad sections."""
     frame = load_frame(run)
-    marks = cleaned.done()
     known = {key[0]: record["known"] for key, record in cleaned.records()}
     reaches = (*frame.settings.gaps, *frame.settings.bridges)
     bad = {*bad_sections(known, reaches, settings.chain.least_known), *settings.skipped}
+    return blocks_of(sorted(known), sorted(bad), settings.block), bad
+
+
+def _unit(block: Block, bad: set[int], marks: dict[str, str]) -> Unit:
+    """Payload: a fingerprint of its flows, its sections in order, those to skip, its own."""
     by_section = {int(name.lstrip("[").split(",")[0]): mark for name, mark in marks.items()}
-    blocks = blocks_of(sorted(known), sorted(bad), settings.block)
-    if not blocks:
-        yield RunKey(min(known), max(known)), None
-    for block in blocks:
-        inside = digest([by_section[s] for s in sorted(block.sections)])
-        skipped = sorted(bad & set(block.sections))
-        payload = [inside, list(block.sections), skipped, list(block.own)]
-        yield RunKey(block.first, block.last), payload
+    inside = digest([by_section[s] for s in sorted(block.sections)])
+    skipped = sorted(bad & set(block.sections))
+    return RunKey(block.first, block.last), [inside, list(block.sections), skipped, list(block.own)]
 
 
-class RelaxBlock:
-    """Work of the stage `mesh`: the chain of one block.
+def list_blocks(run: RunFolder, cleaned: Ledger, settings: MeshSettings) -> Iterator[Unit]:
+    """A unit per block that another one follows."""
+    blocks, bad = _blocks(run, cleaned, settings)
+    for block in blocks[:-1]:
+        yield _unit(block, bad, cleaned.done())
 
-    Writes the meshes of its own sections.
+
+def list_chains(
+    run: RunFolder, cleaned: Ledger, starts: Ledger, settings: MeshSettings
+) -> Iterator[Unit]:
+    """A unit per block.
+
+    Payload: as in `list_blocks`, and the number of the block, the first section of the next one
+    (or None), and a fingerprint of the starts.
     """
+    blocks, bad = _blocks(run, cleaned, settings)
+    following = [*(block.first for block in blocks[1:]), None]
+    marks = digest(sorted(starts.done().items()))
+    for number, block in enumerate(blocks):
+        key, payload = _unit(block, bad, cleaned.done())
+        yield key, [*payload, number, following[number], marks]
+
+
+class _Chains:
+    """Solves blocks."""
 
     def __init__(self, run: RunFolder, settings: MeshSettings) -> None:
         self._run, self._settings = run, settings
 
-    def __call__(self, key: RunKey, payload: Any) -> Record:
-        if payload is None:
-            raise _nothing_to_align(key)
-        _, sections, skipped, own = payload
-        frame = load_frame(self._run)
-        flows = self._flows(frame, sections)
-        solved = solve_chain(
+    def _solved(self, frame: Frame, payload: Any, start: Field) -> dict[int, Section]:
+        _, sections, skipped, *_ = payload
+        return solve_chain(
             sections,
-            flows,
+            self._flows(frame, sections),
             self._settings.elasticity(frame),
             self._settings.chain,
-            starts={sections[0]: np.zeros((2, *frame.lattice.shape))},
+            starts={sections[0]: start},
             skipped=skipped,
         )
-        target, written, rows = fields.load(mesh_uri(self._run)), 0, []
-        for section in own:
-            found = solved[section]
-            pull = np.zeros(frame.lattice.shape) if found.pull is None else found.pull
-            whole = np.concatenate([np.nan_to_num(found.offsets), pull[None]])
-            written += target.write(frame.nodes(frame.z(section), (3,)), whole[:, None])
-            rows.append(
-                {
-                    "section": section,
-                    "status": found.status.value,
-                    "references": list(found.references),
-                    "residual_px": None if np.isnan(found.scale_px) else found.scale_px,
-                    "known": found.known,
-                }
-            )
-        return {"bytes_written": written, "sections": rows}
 
     def _flows(self, frame: Frame, sections: Sequence[int]) -> dict[tuple[int, int], Field]:
         stored = fields.load(clean_uri(self._run))
@@ -202,23 +200,35 @@ class RelaxBlock:
         return flows
 
 
-def _nothing_to_align(sections: RunKey) -> InputError:
-    return InputError(
-        "no section resembles another one",
-        where=f"sections {sections.first} to {sections.last}",
-        expected="flow between neighbours on a tenth of the nodes (mesh.least_known)",
-        got="hardly any",
-        fix="look at the sections; try other flow.patch_px, flow.search_px, flow.scales",
-    )
+class RelaxBlock(_Chains):
+    """Work of the stage `mesh`: the chain of one block, its first section at rest.
+
+    Writes the meshes of its own sections, with what pulls at their nodes.
+    """
+
+    def __call__(self, key: RunKey, payload: Any) -> Record:
+        frame = load_frame(self._run)
+        solved = self._solved(frame, payload, np.zeros((2, *frame.lattice.shape)))
+        target, written = fields.load(mesh_uri(self._run)), 0
+        for section in payload[3]:
+            found = solved[section]
+            pull = np.zeros(frame.lattice.shape) if found.pull is None else found.pull
+            whole = np.concatenate([np.nan_to_num(found.offsets), pull[None]])
+            written += target.write(frame.nodes(frame.z(section), (3,)), whole[:, None])
+        return {"bytes_written": written, "own": payload[3]}
 
 
-def one_start(meshes: Ledger) -> Iterator[Unit]:
-    """The single unit; its payload changes whenever any block was solved anew."""
-    yield ("starts",), digest(sorted(meshes.done().items()))
+def one_start(
+    run: RunFolder, cleaned: Ledger, meshes: Ledger, settings: MeshSettings
+) -> Iterator[Unit]:
+    """The single unit. Payload: a fingerprint of the meshes, and the blocks."""
+    blocks, _ = _blocks(run, cleaned, settings)
+    keys = [RunKey(block.first, block.last) for block in blocks]
+    yield ("starts",), [digest(sorted(meshes.done().items())), keys]
 
 
 def starts_uri(run: RunFolder) -> str:
-    """`[block, component, y, x]`: the mesh of each block's first section in the common frame."""
+    """`[block, component, y, x]`: about the mesh of each block's first section."""
     return store.join(work_uri(run), "starts.zarr")
 
 
@@ -229,9 +239,11 @@ class ComposeStarts:
         self._run, self._meshes, self._settings = run, meshes, settings
 
     def __call__(self, key: Key, payload: Any) -> Record:
+        blocks = [RunKey(*block) for block in payload[1]]
+        if not blocks:
+            raise _nothing_to_align()
         frame = load_frame(self._run)
-        blocks = [RunKey(*name) for name, _ in self._meshes.records()]
-        own = [[row["section"] for row in r["sections"]] for _, r in self._meshes.records()]
+        own = {name: record["own"] for name, record in self._meshes.records()}
         shape = (2, *frame.lattice.shape)
         store.delete_prefix(starts_uri(self._run) + "/")
         target = fields.create(starts_uri(self._run), (len(blocks), *shape), (1, *shape))
@@ -239,45 +251,70 @@ class ComposeStarts:
         for number, block in enumerate(blocks):
             if number:
                 before = blocks[number - 1]
-                decay = _decay(self._run, frame, self._settings, own[number - 1])
+                decay = _decay(self._run, frame, self._settings, own[tuple(before)])
                 faded = next(islice(decay.follow(start), block.first - before.first, None))
                 start = _followed(frame, _mesh(self._run, frame, block.first), faded)
-            target.write(Box((number, 0, 0, 0), (number + 1, *shape)), start[None])
-        return {"blocks": [list(block) for block in blocks]}
+            target.write(_at(number, shape), start[None])
+        return {"blocks": len(blocks)}
 
 
-def list_chains(meshes: Ledger, starts: Ledger) -> Iterator[Unit]:
-    """A unit per block; the payload is its number, and what the starts depend on."""
-    marks = digest(sorted(starts.done().items()))
-    for number, (key, record) in enumerate(meshes.records()):
-        sections = [row["section"] for row in record["sections"]]
-        yield RunKey(*key), [marks, number, sections]
+class ChainBlock(_Chains):
+    """Work of the stage `chain`: the chain of one block from its start.
 
-
-class ChainBlock:
-    """Work of the stage `chain`: the meshes of a block in the common frame."""
-
-    def __init__(self, run: RunFolder, settings: MeshSettings) -> None:
-        self._run, self._settings = run, settings
+    Writes the meshes of its own sections, and finds by what the next block's start is off.
+    """
 
     def __call__(self, key: RunKey, payload: Any) -> Record:
-        _, number, sections = payload
+        *_, own, number, following, _marks = payload
         frame = load_frame(self._run)
-        shape = (2, *frame.lattice.shape)
-        start = (
-            fields.load(starts_uri(self._run))
-            .read(Box((number, 0, 0, 0), (number + 1, *shape)))[0]
-            .astype(np.float64)
-        )
-        decay = _decay(self._run, frame, self._settings, sections)
-        faded = dict(zip(range(key.first, key.last + 1), decay.follow(start), strict=False))
-        target, written, shifts = fields.load(chained_uri(self._run)), 0, []
-        for section in sections:
-            mesh = _mesh(self._run, frame, section)
-            offsets = _followed(frame, mesh, faded[max(section, key.first)])
+        solved = self._solved(frame, payload, self._start(frame, number))
+        target, written, rows = fields.load(chained_uri(self._run)), 0, []
+        for section in own:
+            found = solved[section]
+            offsets = np.nan_to_num(found.offsets)
             written += target.write(frame.nodes(frame.z(section), (2,)), offsets[:, None])
-            shifts.append([section, *offsets.reshape(2, -1).mean(axis=1).tolist()])
-        return {"bytes_written": written, "shifts": shifts}
+            rows.append(
+                {
+                    "section": section,
+                    "status": found.status.value,
+                    "references": list(found.references),
+                    "residual_px": None if np.isnan(found.scale_px) else found.scale_px,
+                    "known": found.known,
+                    "shift": offsets.reshape(2, -1).mean(axis=1).tolist(),
+                }
+            )
+        off = np.zeros((2, 3))
+        if following is not None:
+            off = _affine_part(frame, solved[following], self._start(frame, number + 1))
+        return {"bytes_written": written, "sections": rows, "off": off.tolist()}
+
+    def _start(self, frame: Frame, number: int) -> Field:
+        box = _at(number, (2, *frame.lattice.shape))
+        return fields.load(starts_uri(self._run)).read(box)[0].astype(np.float64)
+
+
+def _affine_part(frame: Frame, solved: Section, start: Field) -> Float[np.ndarray, "2 3"]:
+    """The best affine map, rows for y and x and columns for 1, y and x, of the difference between
+    a mesh and where it was taken to be, by what pulls at the nodes."""
+    y, x = frame.lattice.nodes().reshape(2, -1)
+    apart = (np.nan_to_num(solved.offsets) - start).reshape(2, -1)
+    pull = np.ones(y.shape) if solved.pull is None else solved.pull.ravel()
+    terms = np.stack([np.ones_like(y), y, x], axis=1) * np.sqrt(pull)[:, None]
+    return np.linalg.lstsq(terms, (apart * np.sqrt(pull)).T, rcond=None)[0].T
+
+
+def _at(number: int, shape: Sequence[int]) -> Box:
+    return Box((number, *(0 for _ in shape)), (number + 1, *shape))
+
+
+def _nothing_to_align() -> InputError:
+    return InputError(
+        "no section resembles another one",
+        where="all sections",
+        expected="flow between neighbours on a tenth of the nodes (mesh.least_known)",
+        got="hardly any",
+        fix="look at the sections; try other flow.patch_px, flow.search_px, flow.scales",
+    )
 
 
 def _decay(run: RunFolder, frame: Frame, settings: MeshSettings, sections: Sequence[int]) -> Decay:

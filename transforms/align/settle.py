@@ -53,16 +53,25 @@ def forward_uri(run: RunFolder) -> str:
 def list_runs(run: RunFolder, chains: Ledger, settings: SettleSettings) -> Iterator[Unit]:
     """A unit per run of sections.
 
-    Payload: a fingerprint of all chains, the sections with their mean shifts and steady drifts
-    that it needs, those that it settles, and the window.
+    Payload: a fingerprint of all chains; the sections that it needs, each with its mean shift,
+    what its block is off (an affine map, see `mesh`) and its steady drift; those that it
+    settles; and the window.
     """
     marks = digest(sorted(chains.done().items()))
-    rows = sorted(row for _, record in chains.records() for row in record["shifts"])
+    lattice = load_frame(run).lattice
+    middle = np.array([1.0, *lattice.nodes().reshape(2, -1).mean(axis=1)])
+    off, rows = np.zeros((2, 3)), []
+    for _, record in chains.records():
+        for row in record["sections"]:
+            shift = np.array(row["shift"]) + off @ middle
+            rows.append((row["section"], shift.tolist(), off.tolist()))
+        off = off + record["off"]
+    rows.sort()
     sections = [row[0] for row in rows]
-    shift = np.array([row[1:] for row in rows])
+    shift = np.array([row[1] for row in rows])
     drift = linear_trend(sections, shift) if settings.linear else np.zeros_like(shift)
     window = settings.window if len(sections) > 2 * settings.window else 0
-    every = list(zip(sections, shift.tolist(), drift.tolist(), strict=True))
+    every = [[*row, line] for row, line in zip(rows, drift.tolist(), strict=True)]
     for first in range(sections[0], sections[-1] + 1, _RUN):
         wanted = [s for s in sections if first <= s < first + _RUN]
         low, high = first - window, first + _RUN + window
@@ -90,8 +99,10 @@ class SettleSections:
         _, needed, wanted, window = payload
         frame = load_frame(self._run)
         sections = [row[0] for row in needed]
-        shift, drift = (np.array([row[k] for row in needed]) for k in (1, 2))
+        shift, off, drift = (np.array([row[k] for row in needed]) for k in (1, 2, 3))
+        y, x = frame.lattice.nodes()
         meshes = self._meshes(frame, sections)
+        meshes = meshes + np.einsum("zck,kyx->zcyx", off, np.stack([np.ones_like(y), y, x]))
         final = meshes - drift[:, :, None, None]
         index = [sections.index(s) for s in wanted]
         settled = final[index]
