@@ -129,7 +129,7 @@ def test_running_again_does_nothing(folder, aligned):
 def test_blocks_are_one_chain(stack, folder, aligned, tmp_path):
     output, _ = aligned
     align(folder, tmp_path / "blocks", mesh={"block_sections": 3})
-    assert len(markers(tmp_path / "blocks", "mesh")) == 3
+    assert len(markers(tmp_path / "blocks", "chain")) == 3
     for a, b in zip(forward(output), forward(tmp_path / "blocks"), strict=True):
         assert np.abs(a - b).max() < 0.1
 
