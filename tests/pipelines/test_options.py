@@ -1,5 +1,7 @@
 """Beam's options, strictly."""
 
+import pickle
+
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 
@@ -21,6 +23,15 @@ def test_what_the_user_says_wins():
     direct = options.view_as(DirectOptions)
     assert (direct.direct_num_workers, direct.direct_running_mode) == (2, "multi_processing")
     assert not is_local(options)  # progress lies in other processes
+
+
+def test_kept_views_share_their_values():
+    options = pipeline_options([], 3)
+    options.view_as(DirectOptions).direct_num_workers = 5
+    assert options.view_as(DirectOptions).direct_num_workers == 5
+    assert options.get_all_options()["direct_num_workers"] == 5
+    again = pickle.loads(pickle.dumps(options))
+    assert again.view_as(DirectOptions).direct_num_workers == 5
 
 
 def test_another_runner_is_left_alone():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from phantoms import Waves, shifted
 
 from warpbeam.kernels.fuse.blend import BLENDINGS
-from warpbeam.kernels.fuse.render import needed, render
+from warpbeam.kernels.fuse.render import covered_samples, needed, render
 from warpbeam.kernels.fuse.view import TileView, source_box
 from warpbeam.kernels.fuse.warp import reach
 from warpbeam.kernels.geometry.box import Box
@@ -264,3 +264,29 @@ def test_a_part_is_a_part_of_the_whole_3d(mode):
         assert_cut_out(scene, mode, interpolation, UINT16)
 
     law()
+
+
+def test_samples_are_covered_where_tiles_are_counted():
+    box = Box((-20, -30), (310, 300))
+    views = affine_mosaic(Waves.random(0), degrees=8)
+    count = np.zeros(box.shape, np.uint8)
+    render(box, views, mode="max", interpolation="linear", dtype=FLOAT, count=count)
+    np.testing.assert_array_equal(covered_samples(box, views, 7), count[::7, ::7] > 0)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "linear", "lanczos"])
+def test_a_tile_left_in_its_dtype_gives_the_rounded_floats(interpolation):
+    view = affine_mosaic(Waves.random(0), dtype=np.uint16)[0]
+    box = Box((5, 5), (150, 150))
+    how = {"mode": "linear", "interpolation": interpolation}
+    floats = dataclasses.replace(view, pixels=view.pixels.astype(np.float32))
+    expected = render(box, [floats], dtype=UINT16, **how)
+    np.testing.assert_array_equal(render(box, [view], dtype=UINT16, **how), expected)
+
+
+def test_render_fills_what_it_is_given():
+    box, how = Box((0, 0), (90, 200)), {"mode": "linear", "interpolation": "linear"}
+    views, out = affine_mosaic(Waves.random(0)), np.full((90, 200), 7, np.uint16)
+    expected = render(box, views, dtype=UINT16, **how)
+    assert render(box, views, dtype=UINT16, out=out, **how) is out
+    np.testing.assert_array_equal(out, expected)
