@@ -221,7 +221,7 @@ def test_the_report_shows_seams_straight_and_bent(plain):
     section = re.search(r'<section id="bends">.*?</section>', page, re.S)[0]
     assert "4 tiles were bent" in section
     assert section.count("<img") == 3 * 4
-    said = r"Points ([\d.]+) px apart .*?, ([\d.]+) px where .*? ([\d.]+), then ([\d.]+)"
+    said = r"Points ([\d.]+) px apart .*?, ([\d.]+) px where .*? ([\d.]+), then (\d\.\d+)"
     found = re.findall(said, section, re.S)
     assert len(found) == 3
     for straight, bent, before, after in (map(float, numbers) for numbers in found):
