@@ -108,7 +108,7 @@ class AlignJob(Job[AlignConfig]):
             frame.LayOutFrame(run, laid_out), critical=True,
         )  # fmt: skip
         measuring = measure.MeasureSettings(
-            given.patch_px, given.search_px, given.steps, given.every
+            given.patch_px, given.search_px, given.steps, given.every, given.contrast
         )
         graph.map(
             "flow", [asdict(self.sections), asdict(measuring)],

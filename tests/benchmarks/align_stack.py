@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     mesh: dict[str, Any] = {"block_sections": arguments.block}
     if arguments.keep_drift:
         mesh |= {"linear_drift": False, "drift_sections": 0}
-    flow = {"patch_px": arguments.patch, "stride_px": arguments.stride}
+    flow = {"patch_px": arguments.patch} if arguments.patch else {}
     common = {"flow": flow, "run": {"report": False}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             folder / "in", folder / "chain", {**common, "mesh": mesh | {"block_sections": 10**6}}
         )
         blocks, chain = (moved(folder / n, at, len(stack)) for n in ("blocks", "chain"))
-        again = measured_again(folder / "blocks", arguments.patch, arguments.stride)
+        again = measured_again(folder / "blocks", arguments.patch or 80, 20)
     scored = align_cases.score(case, at, blocks)
     known = scored.residual[np.isfinite(scored.residual)]
     apart = [np.linalg.norm(a - b, axis=0) for a, b in zip(blocks, chain, strict=True)]
@@ -133,8 +133,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="px of the texture")
     parser.add_argument("--sections", type=int, default=250)
     parser.add_argument("--block", type=int, default=50)
-    parser.add_argument("--patch", type=int, default=80)
-    parser.add_argument("--stride", type=int, default=20)
+    parser.add_argument("--patch", type=int, help="px; that of the preset by default")
     parser.add_argument("--amplitude", type=float, default=4.0, help="of the warps, px")
     parser.add_argument("--waves", type=float, default=1.0, help="of a warp over a section")
     parser.add_argument("--seed", type=int, default=0)

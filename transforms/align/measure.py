@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from scipy import ndimage
 
+from warpbeam.kernels.flow.contrast import Contrast, evened
 from warpbeam.kernels.flow.field import FlowSettings
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
@@ -40,12 +41,14 @@ class MeasureSettings:
         search: how far a patch is looked for, either way.
         steps: refinement steps; 0 keeps rigid patches.
         every: patches are correlated at every so many-th node, see `FlowSettings`.
+        contrast: how it is evened out first, see `kernels.flow.contrast`; over half a patch.
     """
 
     patch: int
     search: int
     steps: int
     every: int = 1
+    contrast: Contrast = "none"
 
 
 def list_flows(run: RunFolder, reduced: Ledger | None) -> Iterator[Unit]:
@@ -143,7 +146,10 @@ def measure_block(
     wide = block.pad((halo, halo)) & Box.of_shape(frame.lattice.shape)
     lattice = frame.lattice.crop(wide).at_scale(scale)
     region = _region(lattice, settings.patch // 2 + settings.search + _MARGIN)
-    images = [reader.image(p, scale, region) for p in (fixed, moving)]
+    images = [
+        evened(reader.image(p, scale, region), settings.contrast, settings.patch // 2)
+        for p in (fixed, moving)
+    ]
     local = Lattice(
         tuple(o - s for o, s in zip(lattice.origin, region.start, strict=True)),
         lattice.stride,
