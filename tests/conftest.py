@@ -1,5 +1,6 @@
 """Lets the tests import `warpbeam.*` straight from the checkout, new files included."""
 
+import contextlib
 import sys
 import types
 from pathlib import Path
@@ -8,3 +9,10 @@ if "warpbeam" not in sys.modules:
     _package = types.ModuleType("warpbeam")
     _package.__path__ = [str(Path(__file__).resolve().parents[1])]
     sys.modules["warpbeam"] = _package
+
+with contextlib.suppress(ImportError):  # benchmarks run without it
+    from hypothesis import settings
+
+    # How long an example takes says more about the machine than about the code.
+    settings.register_profile("warpbeam", deadline=None)
+    settings.load_profile("warpbeam")
