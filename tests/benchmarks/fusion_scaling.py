@@ -1,6 +1,6 @@
 """Whether memory and cost per pixel of the fuse job grow with the mosaic.
 
-    python tests/benchmarks/fusion_scaling.py --grids 5 10 20 --repeats 3 --json
+    python tests/benchmarks/fusion_scaling.py --grids 5 10 20 --repeats 5 --json
 
 CPU per pixel is marginal: what a mosaic costs more than the next smaller one, over the
 pixels that it has more. What every job pays once (interpreter, imports, graph, the first use
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--grids", type=int, nargs="+", default=[5, 10, 20], help="rising")
     parser.add_argument("--tile", type=int, default=1024, help="px on each side of a tile")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     arguments = parser.parse_args()
     if len(arguments.grids) < 2:
