@@ -18,7 +18,7 @@ from warpbeam.transforms.link import by_montage, neighbours
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.shading import ShadingReader, save_gains
 from warpbeam.transforms.stage import Unit
-from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest
+from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import PlacedTile, TileReader
 
@@ -114,7 +114,7 @@ def _thinned(piece: Warped, box: Box) -> np.ndarray[Any, Any]:
 
 def one_gain(levels: Ledger) -> Iterator[Unit]:
     """The single unit; its payload changes whenever any overlap was measured anew."""
-    yield ("gain",), digest(sorted(levels.done().items()))
+    yield ("gain",), levels.fingerprint()
 
 
 class SolveGains:

@@ -23,7 +23,7 @@ from warpbeam.transforms.tiles import PlacedTile, TileSource, as_rows, load_sour
 Matrices = np.ndarray[Any, Any]
 
 # A link that the solve kept but that disagrees by more than this many pixels is reported.
-_KEPT_WEIGHT = 0.5
+KEPT_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class PlaceTiles:
             seen = [measured[i] for i in inside]
             before = _residuals(group, seen, _stage_matrices(group))
             after = _residuals(group, seen, solution.matrices)
-            weight = dict(zip(chosen, _weights(solution, len(chosen)), strict=True))
+            weight = dict(zip(chosen, link_weights(solution, len(chosen)), strict=True))
             for i, *apart in zip(inside, before, after, strict=True):
                 link_rows.append(_link_row(measured[i], verdict, i, weight.get(i, 0.0), apart))
             tile_rows += _tile_rows(group, solution)
@@ -116,7 +116,8 @@ def _stage_matrices(group: list[TileSource]) -> Matrices:
     return np.stack([affine.homogeneous(s.stage) for s in group])
 
 
-def _weights(solution: Solution, links: int) -> list[float]:
+def link_weights(solution: Solution, links: int) -> list[float]:
+    """What each link is worth, 0 to 1."""
     weights = np.zeros(links)
     known = solution.link_weight[:links]
     weights[: len(known)] = np.nan_to_num(known)
@@ -155,7 +156,7 @@ def _link_row(
         "overlap_px": record["overlap"],
         "accepted": bool(verdict.accepted[i]) and not record["reason"],
         "weight": weight,
-        "kept": weight >= _KEPT_WEIGHT,
+        "kept": weight >= KEPT_WEIGHT,
         "stage_error_px": apart[0],
         "residual_px": apart[1],
         "reason": record["reason"] or ("" if verdict.accepted[i] else "no better than chance"),

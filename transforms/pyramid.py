@@ -11,7 +11,7 @@ from typing import Any
 from warpbeam.transforms.keys import ShardKey
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import volume
-from warpbeam.transforms.storage.ledger import Ledger, Record, digest
+from warpbeam.transforms.storage.ledger import Ledger, Record
 
 
 def list_shards(uri: str, level: int, below: Ledger) -> Iterator[Unit]:
@@ -24,7 +24,7 @@ def list_shards(uri: str, level: int, below: Ledger) -> Iterator[Unit]:
     target = volume.open_volume(uri)
     if level not in target.spec.group_starts[1:]:
         return
-    source = digest(sorted(below.done().items()))
+    source = below.fingerprint()
     for index in target.level(level).shard_grid.indices():
         yield ShardKey(level, index), source
 

@@ -23,7 +23,7 @@ from warpbeam.transforms.overlap_flow import load_points
 from warpbeam.transforms.placement import load_placement, tile_name
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import tables
-from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest, key_of
+from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import PlacedTile
 
@@ -56,8 +56,8 @@ class MeshSettings:
 def list_montages(run: RunFolder, flows: Ledger) -> Iterator[Unit]:
     """A unit per montage; its payload changes whenever a flow or a position in it does."""
     measured: dict[MontageKey, list[Any]] = defaultdict(list)
-    for name, done in sorted(flows.done().items()):
-        measured[MontageKey(*key_of(name)[:2])].append((name, done))
+    for key, mark in flows.marks().items():
+        measured[MontageKey(*key[:2])].append((key, mark))
     for key, tiles in _montages(run).items():
         yield (
             key,

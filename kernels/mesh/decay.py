@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 from scipy import sparse
-from scipy.sparse import linalg
 
 from warpbeam.kernels.geometry.lattice import Lattice
+from warpbeam.kernels.linear.factorised import factorised
 from warpbeam.kernels.maps.coordinate_map import on_lattice
 from warpbeam.kernels.maps.resample import resample
 from warpbeam.kernels.mesh.energy import Elasticity
@@ -52,12 +52,7 @@ class Decay:
         matrix = assembled(coarse.forms(), self._coarse.shape, lattice.ndim)
         # where nothing ever pulls, a trace of itself keeps the matrix regular
         own = np.tile(np.maximum(self._pull, _LEAST_PULL).ravel(), lattice.ndim)
-        self._factor = linalg.splu(
-            sparse.csc_array(matrix + sparse.diags_array(own)),
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
+        self._solve = factorised(matrix + sparse.diags_array(own))
 
     def follow(self, offsets: Field) -> Iterator[Field]:
         """The mesh itself, then what the next section makes of it, and so on for ever.
@@ -71,7 +66,7 @@ class Decay:
         while True:
             mean = np.mean([past[-gap] for gap in self._gaps], axis=0)
             right = np.maximum(self._pull, _LEAST_PULL) * mean
-            here = self._factor.solve(right.ravel()).reshape(start.shape)
+            here = self._solve(right.ravel()).reshape(start.shape)
             past = [*past[1:], here]
             lost = on_lattice(here - start, self._coarse)
             yield offsets + resample(lost, self._lattice, outside="nearest").u

@@ -15,8 +15,8 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float
 from scipy import sparse
-from scipy.sparse import linalg
 
+from warpbeam.kernels.linear.factorised import factorised
 from warpbeam.kernels.mesh.lattice import Form, add_product, assembled
 
 Field = Float[np.ndarray, "c *grid"]
@@ -89,20 +89,14 @@ class LatticeMultigrid:
         damping = _DAMPING * float((matrix.diagonal() + data).mean())
         self._coarse_shape = (components, *weight.shape)
         matrix = matrix + sparse.diags_array(data + damping)
-        # the matrix is symmetric: pivots on the diagonal fill in least
-        self._coarsest = linalg.splu(
-            sparse.csc_array(matrix),
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
+        self._coarsest = factorised(matrix)
 
     def __call__(self, residual: Field) -> Field:
         return self._cycle(residual, 0)
 
     def _cycle(self, residual: Field, depth: int) -> Field:
         if depth == len(self._levels):
-            return self._coarsest.solve(residual.ravel()).reshape(self._coarse_shape)
+            return self._coarsest(residual.ravel()).reshape(self._coarse_shape)
         level = self._levels[depth]
         x = level.smooth(residual, None)
         left = residual - level.product(x)

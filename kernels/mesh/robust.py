@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from warpbeam.kernels.linear.geman_mcclure import geman_mcclure
+from warpbeam.kernels.linear.geman_mcclure import axis_scale, geman_mcclure
 from warpbeam.kernels.mesh.energy import Elasticity, MeshEnergy
 from warpbeam.kernels.mesh.gauss_newton import Solver, checked
 
@@ -136,11 +136,4 @@ def _squared(offsets: Field, target: Targets) -> Weights:
 
 
 def _scale(squared: Weights, weight: Weights, least: float) -> float:
-    """Standard deviation on one axis, from the median; px.
-
-    The median of chi-squared with f degrees of freedom is about `f (1 - 2 / (9 f))^3`
-    (Wilson and Hilferty 1931, doi 10.1073/pnas.17.12.684).
-    """
-    freedom = squared.ndim - 1
-    median = float(np.median(squared[weight > 0])) / (1 - 2 / (9 * freedom)) ** 3
-    return float(max(least, np.sqrt(median)))
+    return axis_scale(squared[weight > 0], squared.ndim - 1, least)

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
-from scipy.sparse import linalg
 
 from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.linear.conjugate_gradients import conjugate_gradients
-from warpbeam.kernels.linear.geman_mcclure import geman_mcclure
+from warpbeam.kernels.linear.factorised import factorised
+from warpbeam.kernels.linear.geman_mcclure import axis_scale, geman_mcclure
 from warpbeam.kernels.mesh.bending import bending_forms
 from warpbeam.kernels.mesh.lattice import assembled
 
@@ -211,7 +211,7 @@ class _System:
 
     def _preconditioner(self, matrix: Any, weigh: Any) -> Any:
         if len(self.rest) <= _DIRECT_NODES:
-            return _factorised(matrix)
+            return factorised(matrix)
         own = self.stiffness + sum(c.T @ (weigh @ c) for c in (self.here, self.there))
         return _TwoLevels(matrix, own, sparse.csr_array(
             sparse.block_diag([_coarser(lattice) for lattice in self.lattices])
@@ -246,20 +246,12 @@ class _TwoLevels:
     """
 
     def __init__(self, matrix: Any, own: Any, modes: Any) -> None:
-        self._fine = _factorised(own)
+        self._fine = factorised(own)
         self._modes = modes
-        self._coarse = _factorised(modes.T @ (matrix @ modes))
+        self._coarse = factorised(modes.T @ (matrix @ modes))
 
     def __call__(self, residual: Nodes) -> Nodes:
         return self._fine(residual) + self._modes @ self._coarse(self._modes.T @ residual)
-
-
-def _factorised(matrix: Any) -> Any:
-    """Solves with a symmetric positive definite matrix."""
-    return linalg.splu(
-        sparse.csc_array(matrix), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
-        options={"SymmetricMode": True},
-    ).solve  # fmt: skip
 
 
 def _bending(lattice: Lattice, half_px: float) -> Any:
@@ -322,9 +314,4 @@ def _squared(left: Points) -> Flat:
 
 
 def _scale(left: Points, weight: Flat, least: float) -> float:
-    """Standard deviation on one axis, from the median; px (see `mesh.robust`)."""
-    squared = _squared(left)[weight > 0]
-    if not squared.size:
-        return least
-    median = float(np.median(squared)) / (1 - 2 / (9 * left.shape[1])) ** 3
-    return float(max(least, np.sqrt(median)))
+    return axis_scale(_squared(left)[weight > 0], left.shape[1], least)

@@ -6,16 +6,14 @@ two images show the same thing; on sections that differ it finds too few matches
 
 from __future__ import annotations
 
-from typing import Literal
-
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from warpbeam.kernels.montage.solve import Model
 from warpbeam.kernels.register.match import RoughMatch, nothing
 
 Image = Float32[np.ndarray, "_ _"]
-Model = Literal["translation", "rigid", "affine"]
 
 _FEATURES = 2000
 _RATIO = 0.8  # of the best to the second best distance

@@ -47,8 +47,8 @@ def list_cleaning(run: RunFolder, reduced: Ledger | None, flows: Ledger) -> Iter
     """
     frame = load_frame(run)
     done: dict[int, list[Any]] = {}
-    for name, mark in sorted(flows.done().items()):
-        done.setdefault(int(name.lstrip("[").split(",")[0]), []).append([name, mark])
+    for key, mark in flows.marks().items():
+        done.setdefault(key[0], []).append([key, mark])
     there = {p.source.key.section: p for p in usable_sections(run, reduced)}
     for section, fixed in sorted(there.items()):
         reached = [

@@ -128,30 +128,28 @@ def blocks_of(sections: Sequence[int], bad: Sequence[int], length: int) -> list[
     return found
 
 
-def _blocks(
-    run: RunFolder, cleaned: Ledger, settings: MeshSettings
-) -> tuple[list[Block], set[int]]:
-    """The blocks of a stack, and its bad sections."""
+def _units(run: RunFolder, cleaned: Ledger, settings: MeshSettings) -> list[Unit]:
+    """A unit per block of a stack.
+
+    Payload: a fingerprint of its flows, its sections in order, those to skip, its own.
+    """
     frame = load_frame(run)
     known = {key[0]: record["known"] for key, record in cleaned.records()}
+    marks = {key[0]: mark for key, mark in cleaned.marks().items()}
     reaches = (*frame.settings.gaps, *frame.settings.bridges)
     bad = {*bad_sections(known, reaches, settings.chain.least_known), *settings.skipped}
-    return blocks_of(sorted(known), sorted(bad), settings.block), bad
-
-
-def _unit(block: Block, bad: set[int], marks: dict[str, str]) -> Unit:
-    """Payload: a fingerprint of its flows, its sections in order, those to skip, its own."""
-    by_section = {int(name.lstrip("[").split(",")[0]): mark for name, mark in marks.items()}
-    inside = digest([by_section[s] for s in sorted(block.sections)])
-    skipped = sorted(bad & set(block.sections))
-    return RunKey(block.first, block.last), [inside, list(block.sections), skipped, list(block.own)]
+    units: list[Unit] = []
+    for block in blocks_of(sorted(known), sorted(bad), settings.block):
+        inside = digest([marks[s] for s in sorted(block.sections)])
+        skipped = sorted(bad & set(block.sections))
+        payload = [inside, list(block.sections), skipped, list(block.own)]
+        units.append((RunKey(block.first, block.last), payload))
+    return units
 
 
 def list_blocks(run: RunFolder, cleaned: Ledger, settings: MeshSettings) -> Iterator[Unit]:
     """A unit per block that another one follows."""
-    blocks, bad = _blocks(run, cleaned, settings)
-    for block in blocks[:-1]:
-        yield _unit(block, bad, cleaned.done())
+    yield from _units(run, cleaned, settings)[:-1]
 
 
 def list_chains(
@@ -162,11 +160,10 @@ def list_chains(
     Payload: as in `list_blocks`, and the number of the block, the first section of the next one
     (or None), and a fingerprint of the starts.
     """
-    blocks, bad = _blocks(run, cleaned, settings)
-    following = [*(block.first for block in blocks[1:]), None]
-    marks = digest(sorted(starts.done().items()))
-    for number, block in enumerate(blocks):
-        key, payload = _unit(block, bad, cleaned.done())
+    units = _units(run, cleaned, settings)
+    following = [*(key[0] for key, _ in units[1:]), None]
+    marks = starts.fingerprint()
+    for number, (key, payload) in enumerate(units):
         yield key, [*payload, number, following[number], marks]
 
 
@@ -222,9 +219,8 @@ def one_start(
     run: RunFolder, cleaned: Ledger, meshes: Ledger, settings: MeshSettings
 ) -> Iterator[Unit]:
     """The single unit. Payload: a fingerprint of the meshes, and the blocks."""
-    blocks, _ = _blocks(run, cleaned, settings)
-    keys = [RunKey(block.first, block.last) for block in blocks]
-    yield ("starts",), [digest(sorted(meshes.done().items())), keys]
+    keys = [key for key, _ in _units(run, cleaned, settings)]
+    yield ("starts",), [meshes.fingerprint(), keys]
 
 
 def starts_uri(run: RunFolder) -> str:

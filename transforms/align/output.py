@@ -23,7 +23,7 @@ from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import displacements, store, volume
 from warpbeam.transforms.storage.displacements import DisplacementField
-from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest, forget_stages
+from warpbeam.transforms.storage.ledger import Key, Ledger, Record, forget_stages
 from warpbeam.transforms.storage.run_folder import RunFolder
 
 
@@ -34,7 +34,7 @@ def inverse_uri(run: RunFolder) -> str:
 
 def one_canvas(settled: Ledger) -> Iterator[Unit]:
     """The single unit: changes whenever a section was settled anew."""
-    yield ("canvas",), digest(sorted(settled.done().items()))
+    yield ("canvas",), settled.fingerprint()
 
 
 class LayOutAligned:
@@ -83,16 +83,10 @@ def _canvas(
 
 def list_inversions(settled: Ledger, canvas: Ledger) -> Iterator[Unit]:
     """A unit per run of sections, as they were settled."""
-    marks = digest(sorted(canvas.done().items()))
-    done = settled.done()
+    marks, done = canvas.fingerprint(), settled.marks()
     for key, record in settled.records():
         sections = [row["section"] for row in record["sections"]]
-        own = [mark for name, mark in done.items() if tuple(_numbers(name)) == key]
-        yield RunKey(*key), [marks, own, sections]
-
-
-def _numbers(name: str) -> list[int]:
-    return [int(part) for part in name.strip("[]").split(",")]
+        yield RunKey(*key), [marks, done[key], sections]
 
 
 class InvertSections:

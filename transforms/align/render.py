@@ -12,6 +12,7 @@ from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_absolute
+from warpbeam.kernels.maps.interpolate import offsets_at
 from warpbeam.kernels.warp.cells import cells
 from warpbeam.kernels.warp.image import needed, warp_image
 from warpbeam.kernels.warp.source import Source
@@ -53,10 +54,9 @@ def list_renders(run: RunFolder, inverted: Ledger) -> Iterator[Unit]:
     """
     canvas = load_canvas(run)
     first = canvas.origin[0]
-    marks = {}
-    for key, record in zip(*_of(inverted), strict=True):
-        for section in range(key[0], key[1] + 1):
-            marks[section] = record
+    marks: dict[int, str] = {}
+    for (low, high), mark in inverted.marks().items():
+        marks |= dict.fromkeys(range(low, high + 1), mark)
     placed = {p.source.key.section: p for p in load_placement(run) if p.source.key.section in marks}
     for block in canvas.grid.indices():
         box = canvas.grid.box(block)
@@ -65,13 +65,6 @@ def list_renders(run: RunFolder, inverted: Ledger) -> Iterator[Unit]:
         ]
         drawn = [marks[p.source.key.section] for p in inside]
         yield ShardKey(0, block), [sorted(set(drawn)), canvas.shape, inside]
-
-
-def _of(inverted: Ledger) -> tuple[list[tuple[int, ...]], list[str]]:
-    """Keys and marks of what was inverted."""
-    done = sorted(inverted.done().items())
-    keys = [tuple(int(part) for part in name.strip("[]").split(",")) for name, _ in done]
-    return keys, [mark for _, mark in done]
 
 
 class RenderShard:
@@ -173,8 +166,6 @@ def _nodes_around(lattice: Lattice, plane: Box) -> Box:
 
 def _seen(m: CoordinateMap, shape: tuple[int, ...], plane: Box) -> np.ndarray[Any, Any]:
     """Whether a section lies on every sampled voxel of a plane."""
-    from warpbeam.kernels.maps.interpolate import offsets_at
-
     axes = [np.arange(a, b, SAMPLE_STRIDE) for a, b in zip(plane.start, plane.stop, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float64)
     at = points + offsets_at(m, points)

@@ -17,11 +17,12 @@ from warpbeam.kernels.register.rotation import rotation_scan
 from warpbeam.transforms.align.measure import placed_of
 from warpbeam.transforms.align.reading import SectionReader, SectionSettings
 from warpbeam.transforms.keys import RunKey
+from warpbeam.transforms.place import KEPT_WEIGHT, link_weights
 from warpbeam.transforms.placement import save_placement
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import tables
 from warpbeam.transforms.storage.images import CorruptImageError
-from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest
+from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import PlacedTile, TileSource, as_rows, load_sources
 
@@ -29,7 +30,6 @@ Matrices = np.ndarray[Any, Any]
 
 # Unrelated images reach 4.5 standard deviations over all shifts and turns, neighbours 9 and more.
 _LEAST_SCORE = 6.0
-_KEPT_WEIGHT = 0.5
 # Sections lie anywhere on the stage: it only says where a stack without links begins.
 _STAGE_SIGMA_SIZES = 0.5
 
@@ -124,7 +124,7 @@ def _full(points: Matrices, scale: int) -> Matrices:
 
 def one_placement(rough: Ledger) -> Iterator[Unit]:
     """The single unit; its payload changes whenever a pair was compared anew."""
-    yield ("place",), digest(sorted(rough.done().items()))
+    yield ("place",), rough.fingerprint()
 
 
 class PlaceSections:
@@ -144,7 +144,7 @@ class PlaceSections:
         links = [(a, pair) for a, pair in pairs if "fixed_points" in pair]
         solution = self._solve(sources, number, links)
         matrices = self._rounded(_with_neighbours(solution, len(sources)))
-        weights = dict(zip((id(pair) for _, pair in links), _link_weights(solution, len(links)),
+        weights = dict(zip((id(pair) for _, pair in links), link_weights(solution, len(links)),
                            strict=True))  # fmt: skip
         rows = [self._row(a, pair, weights, matrices, number) for a, pair in pairs]
         save_placement(
@@ -207,16 +207,9 @@ class PlaceSections:
             "method": pair["method"],
             "score": pair["score"],
             "weight": weight,
-            "kept": weight >= _KEPT_WEIGHT,
+            "kept": weight >= KEPT_WEIGHT,
             "residual_px": residual,
         }
-
-
-def _link_weights(solution: Solution, links: int) -> list[float]:
-    weights = np.zeros(links)
-    known = solution.link_weight[:links]
-    weights[: len(known)] = np.nan_to_num(known)
-    return weights.tolist()
 
 
 def _alone(solution: Solution) -> np.ndarray[Any, Any]:

@@ -21,7 +21,7 @@ from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import displacements, fields, store
 from warpbeam.transforms.storage.displacements import DisplacementField
-from warpbeam.transforms.storage.ledger import Ledger, Record, digest
+from warpbeam.transforms.storage.ledger import Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 
 _RUN = 16  # sections of a unit: their neighbours in z are read once for all of them
@@ -57,7 +57,7 @@ def list_runs(run: RunFolder, chains: Ledger, settings: SettleSettings) -> Itera
     what its block is off (an affine map, see `mesh`) and its steady drift; those that it
     settles; and the window.
     """
-    marks = digest(sorted(chains.done().items()))
+    marks = chains.fingerprint()
     lattice = load_frame(run).lattice
     middle = np.array([1.0, *lattice.nodes().reshape(2, -1).mean(axis=1)])
     off, rows = np.zeros((2, 3)), []

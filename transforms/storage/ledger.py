@@ -60,6 +60,14 @@ class Ledger:
         names = store.list_keys(self._folder("done") + "/")
         return dict(name.rsplit("@", 1) for name in names)
 
+    def marks(self) -> dict[Key, str]:
+        """Key to digest of every unit that is done, in the order of their names; one listing."""
+        return {key_of(name): mark for name, mark in sorted(self.done().items())}
+
+    def fingerprint(self) -> str:
+        """Changes whenever a unit is done anew; one listing."""
+        return digest(sorted(self.done().items()))
+
     def commit(self, key: Key, unit_digest: str, record: Record) -> None:
         """Marks a unit as done. Call it only after its data was committed."""
         name = f"{key_name(key)}@{unit_digest}"

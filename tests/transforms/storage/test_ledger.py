@@ -99,3 +99,12 @@ def test_locks_of_killed_writers_are_no_markers(ledger, tmp_path):
 def test_a_chain_depends_on_every_part():
     assert chain("a", "b", {"x": 1}) == chain("a", "b", {"x": 1})
     assert len({chain("a", "b", 1), chain("a", "b", 2), chain("b", "a", 1), digest("ab1")}) == 4
+
+
+def test_marks_have_the_keys_of_what_is_done(tmp_path):
+    ledger = Ledger(str(tmp_path), "stage", "hash")
+    before = ledger.fingerprint()
+    ledger.commit((3, ("a", 1)), "d1", {})
+    ledger.commit((10,), "d2", {})
+    assert ledger.marks() == {(3, ("a", 1)): "d1", (10,): "d2"}
+    assert ledger.fingerprint() != before
