@@ -213,32 +213,13 @@ class AlignJob(Job[AlignConfig]):
 
     @property
     def output_settings(self) -> OutputSettings:
-        chosen, voxel = self.config.volume, self.tiles.voxel_um or (1.0, 1.0)
-        return OutputSettings(
-            dtype=self.tiles.dtype,
-            channels=self.tiles.channels,
-            chunk=chosen.chunk_3d,
-            shard=chosen.shard_3d,
-            compression=chosen.compression,
-            voxel=(1.0,) * (3 - len(voxel)) + tuple(voxel),
-            unit="micrometer" if self.tiles.voxel_um else None,
-            pyramid=chosen.pyramid,
-            coverage=False,
-        )
+        return fusing.output_settings(self.config, self.tiles, flat=False)
 
     def check(self) -> None:
         """Refuses what cannot be aligned: a channel that is not there, several times, patches
         larger than the sections."""
         flow = self.config.flow
-        channels = len(self.tiles.channels)
-        if flow.channel >= channels:
-            raise InputError(
-                "there is no such channel",
-                where="flow.channel",
-                expected=f"0 to {channels - 1} ({', '.join(self.tiles.channels)})",
-                got=str(flow.channel),
-                fix="choose one of these",
-            )
+        self.check_channel(flow.channel, "flow.channel")
         times = sorted({t.time for t in self.tiles})
         if len(times) > 1:
             raise InputError(

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from warpbeam.pipelines.fusing import display_window
+from warpbeam.pipelines import fusing
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.transforms.align.frame import load_frame
-from warpbeam.transforms.canvas import load_canvas
 from warpbeam.transforms.placement import load_placement
-from warpbeam.transforms.storage import ngff, store, tables
+from warpbeam.transforms.storage import store, tables
 from warpbeam.transforms.storage.run_folder import RunFolder
 
 _SOLVED = ("start", "regular", "stiffened")
@@ -23,12 +22,6 @@ def numbers(graph: JobGraph, run: RunFolder, seconds: float) -> dict[str, Any]:
         return {}
     rows = _rows(graph, run)
     tables.write(run.table("sections"), rows)
-    records = [record for _, record in graph.ledger("render").records()]
-    shape = load_canvas(run).shape
-    if run.format.startswith("zarr") and records:
-        windows = [display_window(records, channel) for channel in range(shape[1])]
-        ngff.set_window(run.volume, windows)
-    voxels = sum(r["voxels"] for r in records)
     residual = [r["residual_px"] for r in rows if r["residual_px"] is not None]
     odd = [r["section"] for r in rows if r["status"] not in _SOLVED]
     missing = [r["section"] for r in rows if r["status"] == "missing"]
@@ -40,11 +33,7 @@ def numbers(graph: JobGraph, run: RunFolder, seconds: float) -> dict[str, Any]:
         "flow_kept_median": _median([r["known"] for r in rows if r["known"] is not None]),
         "residual_median_px": _median(residual),
         "residual_max_px": max(residual, default=None),
-        "output": run.volume,
-        "shape_tczyx": shape,
-        "megavoxels": voxels / 1e6,
-        "covered_fraction": sum(r["covered"] for r in records) / max(voxels, 1),
-        "megavoxels_per_second": voxels / 1e6 / seconds,
+        **fusing.numbers(graph, run, seconds, stage="render"),
     }
 
 

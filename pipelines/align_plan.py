@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from warpbeam.kernels.geometry.box import Box
 from warpbeam.pipelines import estimate
 from warpbeam.pipelines.align_config import AlignConfig
 from warpbeam.pipelines.fusing import coarse_levels as coarse_levels_of
 from warpbeam.pipelines.plan import Plan, StagePlan
-from warpbeam.transforms.canvas import Canvas, OutputSettings, volume_spec
+from warpbeam.transforms.canvas import OutputSettings, canvas_on, volume_spec
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tiles import TileList
 from warpbeam.transforms.storage.volume_spec import VolumeSpec
@@ -90,15 +91,9 @@ def plan(
 def nominal_spec(tiles: TileList, output: OutputSettings, run: RunFolder) -> VolumeSpec:
     """The volume as it would be if the sections lay on one another."""
     numbers = [t.section for t in tiles]
-    depth = max(numbers) - min(numbers) + 1
     plane = tuple(max(n) for n in zip(*(t.shape for t in tiles), strict=True))
-    shape = (1, len(tiles.channels), depth, *plane)
-    shard = tuple(
-        min(s, math.ceil(n / c) * c)
-        for s, c, n in zip(output.shard, output.chunk, shape[2:], strict=True)
-    )
-    canvas = Canvas(3, (min(numbers), 0, 0), (0,), (), shape, (1, 1, *shard))
-    return volume_spec(canvas, output, run)
+    whole = Box((min(numbers), 0, 0), (max(numbers) + 1, *plane))
+    return volume_spec(canvas_on(whole, output, run.format), output, run)
 
 
 def coarse_levels(tiles: TileList, output: OutputSettings, run: RunFolder) -> range:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from warpbeam.pipelines import estimate
-from warpbeam.pipelines.config import TilesConfig
+from warpbeam.pipelines.config import JobConfig, TilesConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.bends import BendReader
@@ -79,10 +79,15 @@ def add_gain(graph: JobGraph, run: RunFolder, config: TilesConfig, tiles: TileLi
     graph.map("gain", {"offsets": offsets}, functools.partial(one_gain, levels), work)
 
 
-def output_settings(config: TilesConfig, tiles: TileList) -> OutputSettings:
-    """The volume that a configuration and a tile list ask for."""
+def output_settings(
+    config: JobConfig, tiles: TileList, *, flat: bool | None = None
+) -> OutputSettings:
+    """The volume that a configuration and a tile list ask for.
+
+    `flat` says whether planes are apart from one another; by default they are for 2-D tiles.
+    """
     chosen = config.volume
-    flat = tiles.ndim == 2
+    flat = tiles.ndim == 2 if flat is None else flat
     voxel = tiles.voxel_um or (1.0,) * tiles.ndim
     return OutputSettings(
         dtype=tiles.dtype,
@@ -173,17 +178,18 @@ def plan(
     return Plan(stages, estimate.BASE_MEMORY, what)
 
 
-def numbers(graph: JobGraph, run: RunFolder, seconds: float) -> dict[str, Any]:
-    """What was measured on the fused volume, and its display window; nothing without one."""
+def numbers(
+    graph: JobGraph, run: RunFolder, seconds: float, *, stage: str = "fuse"
+) -> dict[str, Any]:
+    """What `stage` measured on the volume that it wrote, whose display window is set; nothing
+    without one."""
     if not store.exists(run.canvas):
         return {}
-    records = [record for _, record in graph.ledger("fuse").records()]
+    records = [record for _, record in graph.ledger(stage).records()]
     voxels = sum(r["voxels"] for r in records)
     shape = load_canvas(run).shape
     if run.format.startswith("zarr"):
-        ngff.set_window(
-            run.volume, [display_window(records, channel) for channel in range(shape[1])]
-        )
+        ngff.set_window(run.volume, [_window(records, channel) for channel in range(shape[1])])
     covered = sum(r["covered"] for r in records)
     return {
         "output": run.volume,
@@ -194,7 +200,7 @@ def numbers(graph: JobGraph, run: RunFolder, seconds: float) -> dict[str, Any]:
     }
 
 
-def display_window(records: Sequence[Record], channel: int) -> tuple[float, float]:
+def _window(records: Sequence[Record], channel: int) -> tuple[float, float]:
     """The darkest and brightest value of a channel worth showing: 0.5 % and 99.5 %."""
     levels = [
         level

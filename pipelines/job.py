@@ -99,6 +99,18 @@ class Job(ABC, Generic[Config]):
     def check(self) -> None:
         """Raises InputError where the input and the settings do not go together."""
 
+    def check_channel(self, channel: int, name: str) -> None:
+        """Raises InputError where the setting `name` chooses a channel that is not there."""
+        channels = self.tiles.channels
+        if channel >= len(channels):
+            raise InputError(
+                "there is no such channel",
+                where=name,
+                expected=f"0 to {len(channels) - 1} ({', '.join(channels)})",
+                got=str(channel),
+                fix="choose one of these",
+            )
+
     @abstractmethod
     def prepare(self) -> None:
         """Writes what the first stage needs, besides the tile list."""

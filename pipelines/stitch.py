@@ -130,14 +130,7 @@ class StitchJob(TileJob[StitchConfig]):
             InputError: the channel does not exist.
         """
         link, ndim = self.config.link, self.tiles.ndim
-        if link.channel >= len(self.tiles.channels):
-            raise InputError(
-                "there is no such channel",
-                where="link.channel",
-                expected=f"0 to {len(self.tiles.channels) - 1} ({', '.join(self.tiles.channels)})",
-                got=str(link.channel),
-                fix="choose one of these",
-            )
+        self.check_channel(link.channel, "link.channel")
         depth = (round(link.search_z_px),) if ndim == 3 else ()
         search = (*depth, round(link.search_px), round(link.search_px))
         blocks = _BLOCKS[self.config.solve.model]

@@ -132,13 +132,24 @@ def frame(
         tuple(np.min([b.start for b in boxes], axis=0).tolist()),
         tuple(np.max([b.stop for b in boxes], axis=0).tolist()),
     )
+    return canvas_on(whole, settings, format, tuple(sorted(times)), tuple(sorted(sections)))
+
+
+def canvas_on(
+    whole: Box,
+    settings: OutputSettings,
+    format: str,
+    times: tuple[int, ...] = (0,),
+    sections: tuple[int, ...] = (),
+) -> Canvas:
+    """The canvas on a box of world voxels, yx or zyx; of the sections' planes in 2-D."""
     depth = () if whole.ndim == 3 else (len(sections),)
     shape = (len(times), len(settings.channels), *depth, *whole.shape)
     return Canvas(
         whole.ndim,
         whole.start,
-        tuple(sorted(times)),
-        tuple(sorted(sections)),
+        times,
+        sections,
         shape,
         (
             1,
@@ -216,16 +227,26 @@ class LayOut:
         specs = [spec]
         if self._settings.coverage:
             specs.append(coverage_spec(spec, self._run))
-        if any(volume.stored_spec(each.uri) != each for each in specs):
-            # Nothing that was written to a canvas of another shape counts.
-            for stages in ("fuse/", "pyramid_", "coverage_"):
-                forget_stages(self._run.uri, stages)
-            for each in specs:
-                store.delete_prefix(each.uri + "/")
+        return lay_out(self._run, canvas, specs, ("fuse/", "pyramid_", "coverage_"))
+
+
+def lay_out(
+    run: RunFolder, canvas: Canvas, specs: Sequence[VolumeSpec], stages: Sequence[str]
+) -> Record:
+    """Stores a canvas and makes its volumes, the result first; empty ones where they changed.
+
+    `stages` begin the names of those that write to the volumes.
+    """
+    if any(volume.stored_spec(each.uri) != each for each in specs):
+        # Nothing that was written to a canvas of another shape counts.
+        for names in stages:
+            forget_stages(run.uri, names)
         for each in specs:
-            volume.create(each)
-        store.write_json(self._run.canvas, asdict(canvas))
-        return {"shape": canvas.shape, "levels": len(spec.levels)}
+            store.delete_prefix(each.uri + "/")
+    for each in specs:
+        volume.create(each)
+    store.write_json(run.canvas, asdict(canvas))
+    return {"shape": canvas.shape, "levels": len(specs[0].levels)}
 
 
 def load_canvas(run: RunFolder) -> Canvas:

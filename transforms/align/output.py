@@ -5,9 +5,8 @@ The aligned frame is that of the forward maps; output voxel v lies at `v + origi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,18 @@ from warpbeam.kernels.maps.coordinate_map import on_lattice
 from warpbeam.kernels.maps.invert import invert
 from warpbeam.transforms.align.frame import load_frame
 from warpbeam.transforms.align.settle import load_forward
-from warpbeam.transforms.canvas import Canvas, OutputSettings, load_canvas, volume_spec
+from warpbeam.transforms.canvas import (
+    OutputSettings,
+    canvas_on,
+    lay_out,
+    load_canvas,
+    volume_spec,
+)
 from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.stage import Unit
-from warpbeam.transforms.storage import displacements, store, volume
+from warpbeam.transforms.storage import displacements, store
 from warpbeam.transforms.storage.displacements import DisplacementField
-from warpbeam.transforms.storage.ledger import Key, Ledger, Record, forget_stages
+from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 
 
@@ -48,14 +53,10 @@ class LayOutAligned:
         rows = [row for _, record in self._settled.records() for row in record["sections"]]
         low = np.floor(np.min([row["low"] for row in rows], axis=0) + 0.5).astype(int)
         high = np.ceil(np.max([row["high"] for row in rows], axis=0) + 0.5).astype(int)
-        canvas = _canvas(frame.first, frame.depth, low, high - low, self._settings)
+        whole = Box((frame.first, *low.tolist()), (frame.first + frame.depth, *high.tolist()))
+        canvas = canvas_on(whole, self._settings, self._run.format)
         spec = volume_spec(canvas, self._settings, self._run)
-        if volume.stored_spec(spec.uri) != spec:
-            for stages in ("render/", "pyramid_"):
-                forget_stages(self._run.uri, stages)
-            store.delete_prefix(spec.uri + "/")
-        volume.create(spec)
-        store.write_json(self._run.canvas, asdict(canvas))
+        record = lay_out(self._run, canvas, [spec], ("render/", "pyramid_"))
         forward = load_forward(self._run)
         stride = forward.lattice.stride
         output = Box.of_shape(canvas.shape[3:])
@@ -63,22 +64,7 @@ class LayOutAligned:
         replace(
             forward, uri=inverse_uri(self._run), lattice=Lattice.covering(output, stride)
         ).create()
-        return {"shape": canvas.shape, "levels": len(spec.levels)}
-
-
-def _canvas(
-    first: int,
-    depth: int,
-    low: np.ndarray[Any, Any],
-    size: np.ndarray[Any, Any],
-    settings: OutputSettings,
-) -> Canvas:
-    shape = (1, len(settings.channels), depth, *size.tolist())
-    shard = tuple(
-        min(s, math.ceil(n / c) * c)
-        for s, c, n in zip(settings.shard, settings.chunk, shape[2:], strict=True)
-    )
-    return Canvas(3, (first, *low.tolist()), (0,), (), shape, (1, 1, *shard))
+        return record
 
 
 def list_inversions(settled: Ledger, canvas: Ledger) -> Iterator[Unit]:
