@@ -13,7 +13,7 @@ from warpbeam.kernels.maps.irregular import jacobian
 from warpbeam.pipelines.report import charts, pictures
 from warpbeam.pipelines.report.page import Group, Part, Picture, Table
 from warpbeam.pipelines.report.reading import Row, Run
-from warpbeam.transforms.align.frame import FLOW_CHANNELS, clean_uri, flow_uri, load_frame
+from warpbeam.transforms.align.frame import clean_uri, flow_uri, load_frame
 from warpbeam.transforms.align.settle import load_forward
 from warpbeam.transforms.canvas import Canvas
 from warpbeam.transforms.storage import fields, store, tables, volume
@@ -109,8 +109,7 @@ def flow_part(run: Run) -> Part | None:
     made, axes = charts.figure(10.5, 3.6, len(chosen))
     for section, each in zip(chosen, axes, strict=True):
         z = frame.z(section)
-        ny, nx = frame.lattice.shape
-        raw = stored.read(Box((0, 0, 0, z, 0, 0), (1, 1, FLOW_CHANNELS, z + 1, ny, nx)))[0, 0, :, 0]
+        raw = stored.read(frame.flow(0, 0, z))[0, 0, :, 0]
         vectors = cleaned.read(frame.nodes(z, (gaps, 2)))[0, :, 0]
         _draw_flow(each, frame.lattice.nodes(), raw[3], vectors)
         charts.label(each, title=f"section {section}")

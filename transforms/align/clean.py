@@ -13,7 +13,6 @@ from warpbeam.kernels.flow.clean import CleanSettings, trusted
 from warpbeam.kernels.flow.field import Flow
 from warpbeam.kernels.flow.reconcile import ReconcileSettings, reconcile
 from warpbeam.kernels.geometry import affine
-from warpbeam.kernels.geometry.box import Box
 from warpbeam.transforms.align.frame import (
     FLOW_CHANNELS,
     Frame,
@@ -22,9 +21,8 @@ from warpbeam.transforms.align.frame import (
     load_frame,
 )
 from warpbeam.transforms.align.measure import (
+    Area,
     MeasureSettings,
-    measure_block,
-    placed_of,
     usable_sections,
 )
 from warpbeam.transforms.align.reading import SectionReader, SectionSettings
@@ -99,23 +97,20 @@ class CleanFlow:
         z, shape = frame.z(key.first), frame.lattice.shape
         gaps = len(frame.settings.gaps)
         out = np.full((gaps + len(frame.settings.bridges), 2, *shape), np.nan)
-        whole = Box.of_shape(shape)
         stored = fields.load(flow_uri(self._run))
         scales = range(len(frame.settings.scales))
         for gap in range(gaps):
             measured = [
-                stored.read(_place(scale, gap, z, whole)).reshape(FLOW_CHANNELS, *shape)
+                stored.read(frame.flow(scale, gap, z)).reshape(FLOW_CHANNELS, *shape)
                 for scale in scales
             ]
             out[gap] = self._combined(frame, measured)
         patch = self._measuring.patch * min(frame.settings.scales)
-        on_section, inside = (
-            _on_section(frame, placed_of(fixed), margin) for margin in (0, patch // 2)
-        )
-        for index, value in reached:
+        on_section, inside = (_on_section(frame, fixed, margin) for margin in (0, patch // 2))
+        for index, earlier in reached:
             missing = on_section & ~np.isfinite(out[:, 0]).any(axis=0)
             if (missing & inside).sum() > self._rules.bridged * inside.sum():
-                out[gaps + index] = self._bridge(frame, placed_of(fixed), placed_of(value), missing)
+                out[gaps + index] = self._bridge(frame, fixed, earlier, missing)
         written = fields.load(clean_uri(self._run)).write(
             frame.nodes(z, (len(out), 2)), out[:, :, None]
         )
@@ -151,9 +146,9 @@ class CleanFlow:
             if not wanted.any():
                 continue
             for one, scale in zip(measured, frame.settings.scales, strict=True):
-                one[:, *block.slices] = measure_block(
-                    self._reader, frame, self._measuring, fixed, moving, scale, block, wanted
-                )
+                area = Area.around(frame, self._measuring, scale, block)
+                a, b = (area.image(self._reader, placed) for placed in (fixed, moving))
+                one[:, *block.slices] = area.measure(a, b, wanted)
         return np.where(missing, self._combined(frame, measured), np.nan)
 
 
@@ -169,9 +164,3 @@ def _on_section(frame: Frame, placed: PlacedTile, margin: int) -> Bool[np.ndarra
 def _as_flow(frame: Frame, measured: Measured) -> Flow:
     vectors, (ncc, ratio, sharpness) = measured[:2], measured[2:]
     return Flow(frame.lattice, vectors, ncc, ratio, sharpness)
-
-
-def _place(scale: int, gap: int, z: int, nodes: Box) -> Box:
-    return Box(
-        (scale, gap, 0, z, *nodes.start), (scale + 1, gap + 1, FLOW_CHANNELS, z + 1, *nodes.stop)
-    )

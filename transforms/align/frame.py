@@ -45,11 +45,13 @@ class FrameSettings:
 
 @dataclass(frozen=True)
 class Frame:
-    """Attributes:
-    first: number of the section at z 0.
-    depth: sections from the first to the last, missing ones included.
-    box: world px that the sections cover, yx.
-    settings: see `FrameSettings`.
+    """Where the sections lie.
+
+    Attributes:
+        first: number of the section at z 0.
+        depth: sections from the first to the last, missing ones included.
+        box: world px that the sections cover, yx.
+        settings: see `FrameSettings`.
     """
 
     first: int
@@ -71,6 +73,14 @@ class Frame:
 
     def z(self, section: int) -> int:
         return section - self.first
+
+    def flow(self, scale: int, gap: int, z: int, block: Box | None = None) -> Box:
+        """A block of nodes (all by default) of one flow, in the array at `flow_uri`."""
+        nodes = Box.of_shape(self.lattice.shape) if block is None else block
+        return Box(
+            (scale, gap, 0, z, *nodes.start),
+            (scale + 1, gap + 1, FLOW_CHANNELS, z + 1, *nodes.stop),
+        )
 
     def nodes(self, z: int, lead: Sequence[int] = ()) -> Box:
         """All nodes of one section in an array `[*lead, z, y, x]`, with `lead` whole."""

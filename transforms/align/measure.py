@@ -14,9 +14,9 @@ from warpbeam.kernels.flow.contrast import Contrast, evened
 from warpbeam.kernels.flow.field import FlowSettings
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
-from warpbeam.transforms.align.frame import FLOW_CHANNELS, Frame, flow_uri, load_frame
-from warpbeam.transforms.align.reading import SectionReader, SectionSettings
-from warpbeam.transforms.keys import NodesKey, TileKey
+from warpbeam.transforms.align.frame import Frame, flow_uri, load_frame
+from warpbeam.transforms.align.reading import Image, SectionReader, SectionSettings
+from warpbeam.transforms.keys import NodesKey
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.process import set_up_jax
 from warpbeam.transforms.stage import Unit
@@ -24,7 +24,7 @@ from warpbeam.transforms.storage import fields
 from warpbeam.transforms.storage.images import CorruptImageError
 from warpbeam.transforms.storage.ledger import Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
-from warpbeam.transforms.tiles import PlacedTile, TileSource
+from warpbeam.transforms.tiles import PlacedTile
 
 Measured = Float32[np.ndarray, "channel y x"]
 
@@ -75,13 +75,6 @@ def usable_sections(run: RunFolder, reduced: Ledger | None) -> Iterator[PlacedTi
     return (p for p in load_placement(run) if done is None or p.source.key in done)
 
 
-def placed_of(value: Any) -> PlacedTile:
-    """A placed section out of a payload: Beam's coders make plain tuples of named ones."""
-    source, matrix = value
-    source = TileSource(*source)
-    return PlacedTile(source._replace(key=TileKey(*source.key)), matrix)
-
-
 class MeasureFlow:
     """Work of the stage `flow`: one block of nodes of one section, all scales and gaps."""
 
@@ -95,91 +88,89 @@ class MeasureFlow:
         self._reader = SectionReader(self._run, self._sections)
 
     def __call__(self, key: NodesKey, payload: Any) -> Record:
-        fixed = placed_of(payload[0])
-        frame = load_frame(self._run)
-        target = fields.load(flow_uri(self._run))
-        block = frame.blocks.box(key.block)
-        z = frame.z(key.section)
+        fixed, pairs = payload
+        frame, target = load_frame(self._run), fields.load(flow_uri(self._run))
+        block, z = frame.blocks.box(key.block), frame.z(key.section)
         known, written = [], 0
-        for gap, value in payload[1]:
-            moving = placed_of(value)
-            for number, scale in enumerate(frame.settings.scales):
+        for number, scale in enumerate(frame.settings.scales):
+            area = Area.around(frame, self._settings, scale, block)
+            image = area.image(self._reader, fixed)
+            for gap, moving in pairs:
                 try:
-                    found = measure_block(
-                        self._reader, frame, self._settings, fixed, moving, scale, block
-                    )
+                    other = area.image(self._reader, moving)
                 except CorruptImageError:
-                    self._check(fixed)
-                    continue  # a unit of its own reports the other section
+                    continue  # a unit of its own reports it
+                found = area.measure(image, other)
                 known.append(float(np.isfinite(found[0]).mean()))
-                place = Box(
-                    (number, gap, 0, z, *block.start),
-                    (number + 1, gap + 1, FLOW_CHANNELS, z + 1, *block.stop),
-                )
+                place = frame.flow(number, gap, z, block)
                 written += target.write(place, found.reshape(place.shape))
         return {"bytes_written": written, "known": known}
 
-    def _check(self, placed: PlacedTile) -> None:
-        """Reads a section through; raises what reading it raises."""
-        self._reader.source_pixels(placed.source, Box.of_shape(placed.source.shape))
 
+@dataclass(frozen=True)
+class Area:
+    """A block of nodes at one reduction, and the part of the world that its flow looks at.
 
-def measure_block(
-    reader: SectionReader,
-    frame: Frame,
-    settings: MeasureSettings,
-    fixed: PlacedTile,
-    moving: PlacedTile,
-    scale: int,
-    block: Box,
-    selection: Bool[np.ndarray, "y x"] | None = None,
-) -> Measured:
-    """The flow on a block of nodes, `[channel, y, x]`; see `flow_uri` for the channels.
-
-    `selection`, of the shape of the block, says where it is wanted.
+    Attributes:
+        settings: see `MeasureSettings`.
+        scale: the reduction.
+        inner: the block inside the nodes that are measured. Those around it take part in
+            smoothing, so that blocks agree at their borders.
+        region: world, in px of the reduction.
+        lattice: the nodes that are measured, in px of the reduction from the region's corner.
     """
-    from warpbeam.kernels.flow.field import flow
 
-    # nodes around the block take part in smoothing, so that blocks agree at their borders
-    stride = frame.settings.stride / scale
-    halo = round(settings.patch / stride)
-    wide = block.pad((halo, halo)) & Box.of_shape(frame.lattice.shape)
-    lattice = frame.lattice.crop(wide).at_scale(scale)
-    region = _region(lattice, settings.patch // 2 + settings.search + _MARGIN)
-    images = [
-        evened(reader.image(p, scale, region), settings.contrast, settings.patch // 2)
-        for p in (fixed, moving)
-    ]
-    local = Lattice(
-        tuple(o - s for o, s in zip(lattice.origin, region.start, strict=True)),
-        lattice.stride,
-        lattice.shape,
-    )
-    found = flow(
-        images[0],
-        images[1],
-        FlowSettings(
-            (settings.patch,) * 2,
-            (max(round(stride), 1),) * 2,
-            (settings.search,) * 2,
-            steps=settings.steps,
-            every=settings.every,
-        ),
-        lattice=local,
-        selection=None if selection is None else _spread(selection, block, wide, halo),
-    )
-    quality = np.stack([found.ncc, found.peak_ratio, found.sharpness])
-    whole = np.concatenate([found.vectors * scale, quality])
-    return whole[:, *block.slices_in(wide)]
+    settings: MeasureSettings
+    scale: int
+    inner: Box
+    region: Box
+    lattice: Lattice
 
+    @classmethod
+    def around(cls, frame: Frame, settings: MeasureSettings, scale: int, block: Box) -> Area:
+        """The area of a block of the frame's nodes."""
+        halo = round(settings.patch * scale / frame.settings.stride)
+        wide = block.pad((halo, halo)) & Box.of_shape(frame.lattice.shape)
+        lattice = frame.lattice.crop(wide).at_scale(scale)
+        region = _region(lattice, settings.patch // 2 + settings.search + _MARGIN)
+        origin = tuple(o - s for o, s in zip(lattice.origin, region.start, strict=True))
+        local = Lattice(origin, lattice.stride, lattice.shape)
+        return cls(settings, scale, block.relative_to(wide.start), region, local)
 
-def _spread(
-    selection: Bool[np.ndarray, "y x"], block: Box, wide: Box, halo: int
-) -> Bool[np.ndarray, "y x"]:
-    """The wanted nodes and those around them, which support them."""
-    out = np.zeros(wide.shape, bool)
-    out[block.slices_in(wide)] = selection
-    return ndimage.binary_dilation(out, np.ones((3, 3)), iterations=max(halo, 1))
+    def image(self, reader: SectionReader, placed: PlacedTile) -> Image:
+        """A section on the region, ready to be compared."""
+        found = reader.image(placed, self.scale, self.region)
+        return evened(found, self.settings.contrast, self.settings.patch // 2)
+
+    def measure(
+        self, fixed: Image, moving: Image, wanted: Bool[np.ndarray, "y x"] | None = None
+    ) -> Measured:
+        """The flow on the block, `[channel, y, x]`; see `flow_uri` for the channels.
+
+        `wanted`, of the shape of the block, says where.
+        """
+        from warpbeam.kernels.flow.field import flow
+
+        given = self.settings
+        settings = FlowSettings(
+            (given.patch,) * 2,
+            tuple(max(round(s), 1) for s in self.lattice.stride),
+            (given.search,) * 2,
+            steps=given.steps,
+            every=given.every,
+        )
+        selection = None if wanted is None else self._spread(wanted)
+        found = flow(fixed, moving, settings, lattice=self.lattice, selection=selection)
+        quality = np.stack([found.ncc, found.peak_ratio, found.sharpness])
+        whole = np.concatenate([found.vectors * self.scale, quality])
+        return whole[:, *self.inner.slices]
+
+    def _spread(self, wanted: Bool[np.ndarray, "y x"]) -> Bool[np.ndarray, "_ _"]:
+        """The wanted nodes and those around them, which support them."""
+        halo = round(self.settings.patch / self.lattice.stride[0])
+        out = np.zeros(self.lattice.shape, bool)
+        out[self.inner.slices] = wanted
+        return ndimage.binary_dilation(out, np.ones((3, 3)), iterations=max(halo, 1))
 
 
 def _region(lattice: Lattice, margin: int) -> Box:

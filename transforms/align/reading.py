@@ -76,8 +76,7 @@ class ReduceSection:
         }
 
     def __call__(self, key: TileKey, payload: Any) -> Record:
-        source = TileSource(*payload[0])
-        source = source._replace(key=TileKey(*source.key))
+        (source,) = payload
         read = written = 0
         for scale, target in self._stores.items():
             shape = tuple(n // scale for n in source.shape)

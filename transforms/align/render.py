@@ -17,7 +17,6 @@ from warpbeam.kernels.warp.cells import cells
 from warpbeam.kernels.warp.image import needed, warp_image
 from warpbeam.kernels.warp.source import Source
 from warpbeam.transforms.align.frame import load_frame
-from warpbeam.transforms.align.measure import placed_of
 from warpbeam.transforms.align.output import load_inverse
 from warpbeam.transforms.canvas import load_canvas
 from warpbeam.transforms.fuse import SAMPLE_STRIDE, brightness
@@ -87,7 +86,7 @@ class RenderShard:
         values = np.full(box.shape, self._settings.background, target.level(0).dtype)
         plane = Box(box.start[3:], box.stop[3:])
         read, covered, corrupt, samples = 0, 0, [], []
-        for placed in map(placed_of, sections):
+        for placed in sections:
             z = frame.z(placed.source.key.section)
             m = _source_map(inverse, placed, z, plane)
             if m is None:

@@ -14,7 +14,6 @@ from warpbeam.kernels.montage.solve import Correspondences, Model, Solution, sol
 from warpbeam.kernels.register.keypoints import match_keypoints
 from warpbeam.kernels.register.match import RoughMatch
 from warpbeam.kernels.register.rotation import rotation_scan
-from warpbeam.transforms.align.measure import placed_of
 from warpbeam.transforms.align.reading import SectionReader, SectionSettings
 from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.place import KEPT_WEIGHT, link_weights
@@ -36,14 +35,16 @@ _STAGE_SIGMA_SIZES = 0.5
 
 @dataclass(frozen=True)
 class RoughSettings:
-    """Attributes:
-    model: what may happen to a section.
-    method: "ncc", "sift", or "auto": keypoints where correlation finds nothing.
-    scale: reduction at which whole sections are compared.
-    gaps: sections are compared over 1 to so many.
-    degrees: largest turn that is looked for.
-    grid: shifts are rounded to whole multiples of this many px, so that reduced sections
-        are moved without interpolation.
+    """How sections are compared as wholes.
+
+    Attributes:
+        model: what may happen to a section.
+        method: "ncc", "sift", or "auto": keypoints where correlation finds nothing.
+        scale: reduction at which whole sections are compared.
+        gaps: sections are compared over 1 to so many.
+        degrees: largest turn that is looked for.
+        grid: shifts are rounded to whole multiples of this many px, so that reduced sections
+            are moved without interpolation.
     """
 
     model: Model
@@ -80,7 +81,7 @@ class ComparePairs:
         self._reader = SectionReader(self._run, self._sections)
 
     def __call__(self, key: RunKey, payload: Any) -> Record:
-        fixed, *others = (placed_of(p) for p in (payload[0], *payload[1]))
+        fixed, others = payload
         image = self._image(fixed)
         pairs = []
         for moving in others:
