@@ -36,10 +36,10 @@ from warpbeam.transforms.align import (
     settle,
 )
 from warpbeam.transforms.canvas import OutputSettings
+from warpbeam.transforms.convert import usable
 from warpbeam.transforms.placement import save_placement
 from warpbeam.transforms.pyramid import BuildShard, list_shards
 from warpbeam.transforms.storage.errors import InputError
-from warpbeam.transforms.storage.ledger import Ledger
 from warpbeam.transforms.storage.tiles import TileList, TileOptions
 from warpbeam.transforms.storage.tiles.sections import read_sections
 from warpbeam.transforms.tiles import PlacedTile
@@ -86,7 +86,7 @@ class AlignJob(Job[AlignConfig]):
         )  # fmt: skip
         graph.map(
             "rough", [asdict(self.sections), asdict(settings)],
-            functools.partial(rough.list_pairs, run, self._reduced(graph), settings),
+            functools.partial(rough.list_pairs, self._readable(graph), settings),
             rough.ComparePairs(run, self.sections, settings),
         )  # fmt: skip
         compared = graph.ledger("rough")
@@ -95,13 +95,17 @@ class AlignJob(Job[AlignConfig]):
             rough.PlaceSections(run, compared, settings), critical=True,
         )  # fmt: skip
 
-    def _reduced(self, graph: JobGraph) -> Ledger | None:
-        """Which sections could be reduced; None where none is."""
-        return graph.ledger("reduce") if self.reductions else None
+    def _readable(self, graph: JobGraph) -> reading.Readable:
+        """Lists the sections that the stages so far could read."""
+        if self.reductions:
+            return functools.partial(
+                reading.reduced_sections, self.run_folder, graph.ledger("reduce")
+            )
+        return functools.partial(usable, self.run_folder, graph.ledger("convert"))
 
     def _add_flow(self, graph: JobGraph) -> None:
         run, given = self.run_folder, self.config.flow
-        before = self._reduced(graph)
+        readable = self._readable(graph)
         laid_out = self.frame_settings
         graph.map(
             "frame", asdict(laid_out), functools.partial(frame.one_frame, run),
@@ -112,7 +116,7 @@ class AlignJob(Job[AlignConfig]):
         )
         graph.map(
             "flow", [asdict(self.sections), asdict(measuring)],
-            functools.partial(measure.list_flows, run, before),
+            functools.partial(measure.list_flows, run, readable),
             measure.MeasureFlow(run, self.sections, measuring),
         )  # fmt: skip
         rules = clean.CleanRules(
@@ -122,7 +126,7 @@ class AlignJob(Job[AlignConfig]):
         )
         graph.map(
             "clean", asdict(rules),
-            functools.partial(clean.list_cleaning, run, before, graph.ledger("flow")),
+            functools.partial(clean.list_cleaning, run, readable, graph.ledger("flow")),
             clean.CleanFlow(run, self.sections, measuring, rules),
         )  # fmt: skip
 

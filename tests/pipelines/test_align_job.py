@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import ome_zarr_models
 import pytest
@@ -165,6 +166,20 @@ def test_a_corrupt_section_fails_alone(stack, tmp_path):
     assert all(f.key[0] == 5 for f in outcome.failures)
     assert rows(tmp_path / "out")[5]["status"] == "unreadable"
     assert pixels(tmp_path / "out")[0, 0, 6].any()
+
+
+def test_a_section_that_cannot_be_converted_is_unreadable(stack, tmp_path):
+    write_stack(tmp_path / "in", stack)
+    for path in sorted((tmp_path / "in").glob("*.tif")):
+        cv2.imwrite(str(path.with_suffix(".png")), tifffile.imread(path))
+        path.unlink()
+    path = tmp_path / "in" / "sec_005.png"
+    data = path.read_bytes()
+    middle = len(data) // 2
+    path.write_bytes(data[:middle] + b"\xff" * 400 + data[middle + 400 :])
+    outcome = align(tmp_path / "in", tmp_path / "out", expect=1)
+    assert [(f.stage, f.key[1]) for f in outcome.failures] == [("convert", 5)]
+    assert rows(tmp_path / "out")[5]["status"] == "unreadable"
 
 
 def test_stages_run_alone(folder, tmp_path):

@@ -23,9 +23,14 @@ from warpbeam.transforms.align.frame import (
 from warpbeam.transforms.align.measure import (
     Area,
     MeasureSettings,
-    usable_sections,
 )
-from warpbeam.transforms.align.reading import SectionReader, SectionSettings
+from warpbeam.transforms.align.reading import (
+    Readable,
+    SectionReader,
+    SectionSettings,
+    earlier,
+    placed_sections,
+)
 from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.process import set_up_jax
 from warpbeam.transforms.stage import Unit
@@ -38,7 +43,7 @@ Vectors = Float[np.ndarray, "c y x"]
 Measured = Float[np.ndarray, "channel y x"]
 
 
-def list_cleaning(run: RunFolder, reduced: Ledger | None, flows: Ledger) -> Iterator[Unit]:
+def list_cleaning(run: RunFolder, readable: Readable, flows: Ledger) -> Iterator[Unit]:
     """A unit per section.
 
     Payload: a fingerprint of its flows, the section, and the sections that a bridge may reach.
@@ -47,13 +52,9 @@ def list_cleaning(run: RunFolder, reduced: Ledger | None, flows: Ledger) -> Iter
     done: dict[int, list[Any]] = {}
     for key, mark in flows.marks().items():
         done.setdefault(key[0], []).append([key, mark])
-    there = {p.source.key.section: p for p in usable_sections(run, reduced)}
-    for section, fixed in sorted(there.items()):
-        reached = [
-            (i, there[section - gap])
-            for i, gap in enumerate(frame.settings.bridges)
-            if section - gap in there
-        ]
+    there = placed_sections(run, readable)
+    for section, fixed in there.items():
+        reached = earlier(there, section, frame.settings.bridges)
         marks = digest(done.get(section, []))
         yield RunKey(section, section), [marks, fixed, reached]
 
@@ -107,10 +108,10 @@ class CleanFlow:
             out[gap] = self._combined(frame, measured)
         patch = self._measuring.patch * min(frame.settings.scales)
         on_section, inside = (_on_section(frame, fixed, margin) for margin in (0, patch // 2))
-        for index, earlier in reached:
+        for index, moving in reached:
             missing = on_section & ~np.isfinite(out[:, 0]).any(axis=0)
             if (missing & inside).sum() > self._rules.bridged * inside.sum():
-                out[gaps + index] = self._bridge(frame, fixed, earlier, missing)
+                out[gaps + index] = self._bridge(frame, fixed, moving, missing)
         written = fields.load(clean_uri(self._run)).write(
             frame.nodes(z, (len(out), 2)), out[:, :, None]
         )

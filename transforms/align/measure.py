@@ -15,14 +15,20 @@ from warpbeam.kernels.flow.field import FlowSettings
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.transforms.align.frame import Frame, flow_uri, load_frame
-from warpbeam.transforms.align.reading import Image, SectionReader, SectionSettings
+from warpbeam.transforms.align.reading import (
+    Image,
+    Readable,
+    SectionReader,
+    SectionSettings,
+    earlier,
+    placed_sections,
+)
 from warpbeam.transforms.keys import NodesKey
-from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.process import set_up_jax
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import fields
 from warpbeam.transforms.storage.images import CorruptImageError
-from warpbeam.transforms.storage.ledger import Ledger, Record
+from warpbeam.transforms.storage.ledger import Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import PlacedTile
 
@@ -51,28 +57,18 @@ class MeasureSettings:
     contrast: Contrast = "none"
 
 
-def list_flows(run: RunFolder, reduced: Ledger | None) -> Iterator[Unit]:
+def list_flows(run: RunFolder, readable: Readable) -> Iterator[Unit]:
     """A unit per section and block of nodes.
 
     Payload: the section, and `(index of the gap, earlier section)` of each pair.
     """
     frame = load_frame(run)
-    there = {p.source.key.section: p for p in usable_sections(run, reduced)}
-    for section, fixed in sorted(there.items()):
-        pairs = [
-            (i, there[section - gap])
-            for i, gap in enumerate(frame.settings.gaps)
-            if section - gap in there
-        ]
+    there = placed_sections(run, readable)
+    for section, fixed in there.items():
+        pairs = earlier(there, section, frame.settings.gaps)
         if pairs:
             for block in frame.blocks.indices():
                 yield NodesKey(section, block), [fixed, pairs]
-
-
-def usable_sections(run: RunFolder, reduced: Ledger | None) -> Iterator[PlacedTile]:
-    """The placed sections whose pixels could be read."""
-    done = None if reduced is None else {key for key, _ in reduced.records()}
-    return (p for p in load_placement(run) if done is None or p.source.key in done)
 
 
 class MeasureFlow:

@@ -7,7 +7,7 @@ A reduction by `k` is the mean of k x k pixels: its pixel `i` has its centre at
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +21,17 @@ from warpbeam.kernels.geometry.grid import BlockGrid
 from warpbeam.transforms.align.frame import reduced_uri
 from warpbeam.transforms.convert import usable
 from warpbeam.transforms.keys import TileKey
+from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage.ledger import Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tile_store import CHUNK, TileStore
-from warpbeam.transforms.tiles import PlacedTile, TileReader, TileSource
+from warpbeam.transforms.tiles import PlacedTile, TileReader, TileSource, load_sources
 
 Image = Float32[np.ndarray, "y x"]
 Pixels = np.ndarray[Any, Any]
+# Lists the sections whose pixels can be had, once the stage that copies them has ended.
+Readable = Callable[[], Iterable[TileSource]]
 
 # Reduced pixels that are made at a time: whole chunks, and 64 MB of a section reduced 4-fold.
 _BLOCK = 2 * CHUNK[2][0]
@@ -174,6 +177,26 @@ def _at_scale(matrix: affine.Matrix, scale: int) -> affine.Matrix:
     up = np.diag([scale, scale, 1.0])
     up[:2, 2] = (scale - 1) / 2
     return np.linalg.inv(up) @ matrix @ up
+
+
+def reduced_sections(run: RunFolder, reduced: Ledger) -> Iterator[TileSource]:
+    """The sections that the stage `reduce` could read."""
+    done = reduced.marks()
+    return (source for source in load_sources(run) if source.key in done)
+
+
+def placed_sections(run: RunFolder, readable: Readable) -> dict[int, PlacedTile]:
+    """The placed sections whose pixels can be had, by number, ascending."""
+    there = {source.key for source in readable()}
+    found = {p.source.key.section: p for p in load_placement(run) if p.source.key in there}
+    return dict(sorted(found.items()))
+
+
+def earlier(
+    there: dict[int, PlacedTile], section: int, gaps: Sequence[int]
+) -> list[tuple[int, PlacedTile]]:
+    """The sections so far before one that are there, each with the index of its gap."""
+    return [(i, there[section - gap]) for i, gap in enumerate(gaps) if section - gap in there]
 
 
 def list_reductions(run: RunFolder, converted: Ledger) -> Iterator[Unit]:

@@ -14,7 +14,7 @@ from warpbeam.kernels.montage.solve import Correspondences, Model, Solution, sol
 from warpbeam.kernels.register.keypoints import match_keypoints
 from warpbeam.kernels.register.match import RoughMatch
 from warpbeam.kernels.register.rotation import rotation_scan
-from warpbeam.transforms.align.reading import SectionReader, SectionSettings
+from warpbeam.transforms.align.reading import Readable, SectionReader, SectionSettings
 from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.place import KEPT_WEIGHT, link_weights
 from warpbeam.transforms.placement import save_placement
@@ -55,11 +55,9 @@ class RoughSettings:
     grid: int
 
 
-def list_pairs(run: RunFolder, reduced: Ledger | None, settings: RoughSettings) -> Iterator[Unit]:
+def list_pairs(readable: Readable, settings: RoughSettings) -> Iterator[Unit]:
     """A unit per section. Payload: where the list has it, and the earlier sections near it."""
-    done = None if reduced is None else {key for key, _ in reduced.records()}
-    sources = [s for s in load_sources(run) if done is None or s.key in done]
-    sources.sort(key=lambda s: s.key.section)
+    sources = sorted(readable(), key=lambda s: s.key.section)
     for i, fixed in enumerate(sources):
         near = sources[max(0, i - settings.gaps) : i]
         if near:
