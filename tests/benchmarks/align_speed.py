@@ -7,6 +7,8 @@ the wanted size by reflection, bent by a smooth warp and a drift of its own, and
 volume with chunks of a section. The job runs in a process of its own with one worker; its CPU
 seconds are counted from the start of the job (imports are done) to its end, the compilation of
 programs apart.
+
+The residual takes the given sections for aligned: what their neighbours are off counts as error.
 """
 
 from __future__ import annotations
