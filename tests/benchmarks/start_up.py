@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
-CALL = "import conftest; from warpbeam.pipelines.cli import main; main(['--help'])"
+COMMAND = Path(sys.executable).with_name("warpbeam")
 
 
 def main() -> None:
@@ -26,10 +24,7 @@ def main() -> None:
     seconds = []
     for _ in range(arguments.runs):
         begin = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-c", CALL], check=True, stdout=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
-        )  # fmt: skip
+        subprocess.run([COMMAND, "--help"], check=True, stdout=subprocess.DEVNULL)
         seconds.append(time.perf_counter() - begin)
     print(json.dumps({"help_s": round(statistics.median(seconds), 3)}))
 
