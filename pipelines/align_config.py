@@ -140,10 +140,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "stride_px": 80,
             "search_px": 16,
             "scales": (4,),
-            "gaps": (1, 2),
+            "every": 2,
+            "gaps": (1,),
+            "bridges": (2, 3),
         },
         "mesh": {"bending_px": 240.0},
-        "rough": {"model": "translation", "longest_px": 512},
+        "rough": {"model": "translation", "longest_px": 512, "gaps": 2},
     },
     # Block face images with isotropic voxels: neighbours look alike over several sections, and
     # nearly all drift is of whole sections. What is left is the tissue's own motion from plane to

@@ -24,11 +24,19 @@ INTERPOLATIONS = ("nearest", "linear", "cubic", "lanczos")
 _REACH = {"nearest": 1, "linear": 2, "cubic": 12, "lanczos": 5}
 
 
-def needed(m: CoordinateMap, box: Box, extent: Box, interpolation: str = "linear") -> Box:
+def needed(
+    m: CoordinateMap,
+    box: Box,
+    extent: Box,
+    interpolation: str = "linear",
+    *,
+    bounds: Box | None = None,
+) -> Box:
     """The voxels of the source that must be loaded to draw a box; empty where none."""
     total: Box | None = None
+    reach = _REACH[interpolation]
     for index in np.ndindex(m.batch):
-        for _, window in patches(m.section(*index), box, extent, _REACH[interpolation]):
+        for _, window in patches(m.section(*index), box, extent, reach, bounds):
             total = window if total is None else total | window
     return Box(extent.start, extent.start) if total is None else total
 
@@ -41,6 +49,7 @@ def warp_image(
     *,
     background: int | float = 0.0,
     dtype: np.dtype | None = None,
+    bounds: Box | None = None,
 ) -> Pixels:
     """The source at M(p), for each voxel p of a box.
 
@@ -55,6 +64,7 @@ def warp_image(
         background: where the map is not known or leads out of the source; NaN needs a float dtype.
         dtype: of the result, by default that of the source. Integers are rounded half to even and
             clipped to their range.
+        bounds: the whole output, of which the box is a part; nothing beyond it is computed.
 
     Returns:
         `[..., *box]`. The same bits for a voxel whatever the box, if the map has its nodes around
@@ -70,9 +80,9 @@ def warp_image(
 
     def draw(out: Pixels, one: CoordinateMap, index: tuple[int, ...]) -> None:
         if interpolation == "nearest":
-            draw_nearest(out, source, index, one, box)
+            draw_nearest(out, source, index, one, box, bounds)
         else:
-            _draw(out, source, index, one, box, interpolation)
+            _draw(out, source, index, one, box, interpolation, bounds)
 
     return draw_sections(source, m, box, background, wanted, draw)
 
@@ -84,8 +94,9 @@ def _draw(
     m: CoordinateMap,
     box: Box,
     interpolation: str,
+    bounds: Box | None,
 ) -> None:
-    for patch, window in patches(m, box, source.extent, _REACH[interpolation]):
+    for patch, window in patches(m, box, source.extent, _REACH[interpolation], bounds):
         inside = patch.box & box
         crop, place = inside.slices_in(patch.box), inside.slices_in(box)
         position = patch.dense(window.start)

@@ -21,7 +21,14 @@ from warpbeam.kernels.warp.source import Source
 Pixels = Shaped[np.ndarray, "..."]
 
 
-def warp_labels(source: Source, m: CoordinateMap, box: Box, *, background: Any = 0) -> Pixels:
+def warp_labels(
+    source: Source,
+    m: CoordinateMap,
+    box: Box,
+    *,
+    background: Any = 0,
+    bounds: Box | None = None,
+) -> Pixels:
     """The source at the nearest voxel to M(p), for each voxel p of a box.
 
     Args:
@@ -29,6 +36,7 @@ def warp_labels(source: Source, m: CoordinateMap, box: Box, *, background: Any =
         m: from the frame of `box` to that of the source; see `warp_image` for batches.
         box: output voxels.
         background: where the map is not known or leads out of the source.
+        bounds: the whole output, of which the box is a part; nothing beyond it is computed.
 
     Returns:
         `[..., *box]`, in the dtype of the source.
@@ -38,16 +46,21 @@ def warp_labels(source: Source, m: CoordinateMap, box: Box, *, background: Any =
     """
 
     def draw(out: Pixels, one: CoordinateMap, index: tuple[int, ...]) -> None:
-        draw_nearest(out, source, index, one, box)
+        draw_nearest(out, source, index, one, box, bounds)
 
     return draw_sections(source, m, box, background, source.pixels.dtype, draw)
 
 
 def draw_nearest(
-    out: Pixels, source: Source, index: tuple[int, ...], m: CoordinateMap, box: Box
+    out: Pixels,
+    source: Source,
+    index: tuple[int, ...],
+    m: CoordinateMap,
+    box: Box,
+    bounds: Box | None,
 ) -> None:
     """One image of a stack; `out` keeps its values where the source is not seen."""
-    for patch, window in patches(m, box, source.extent, 1):
+    for patch, window in patches(m, box, source.extent, 1, bounds):
         inside = patch.box & box
         pixels = source.crop(index, window)
         position = patch.exact()[(slice(None), *inside.slices_in(patch.box))]

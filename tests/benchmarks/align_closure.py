@@ -1,6 +1,6 @@
 """How well three neighbouring sections agree, where no truth is known.
 
-    python tests/benchmarks/align_closure.py FOLDER --json
+    python tests/benchmarks/align_closure.py FOLDER --preset em_2d_fast --json
 
 FOLDER holds raw serial sections as images. The job aligns them; flow from section z to z - 2 is
 then compared with that from z to z - 1 followed by that from z - 1 to z - 2, node by node.
@@ -47,11 +47,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from warpbeam.pipelines import align
     from warpbeam.pipelines.align_config import AlignConfig
 
-    flow = {"patch_px": arguments.patch, "stride_px": arguments.stride, "scales": [1]}
+    flow: dict[str, Any] = {"gaps": [1, 2], "bridges": [3, 4]}
+    if arguments.patch:
+        flow |= {"patch_px": arguments.patch, "stride_px": arguments.stride, "scales": [1]}
     with tempfile.TemporaryDirectory() as name:
         values = {
             "sections": str(arguments.folder),
             "output": f"{name}/out",
+            "preset": arguments.preset,
             "flow": flow,
             "run": {"report": False},
         }
@@ -70,8 +73,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", type=Path, help="serial sections as images")
-    parser.add_argument("--patch", type=int, default=80)
-    parser.add_argument("--stride", type=int, default=20)
+    parser.add_argument("--preset", default="em_2d")
+    parser.add_argument("--patch", type=int, help="px of the full sections, instead of the preset")
+    parser.add_argument("--stride", type=int, default=40)
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     arguments = parser.parse_args()
     result = run(arguments)

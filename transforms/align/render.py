@@ -84,7 +84,7 @@ class RenderShard:
         target, inverse = volume.open_volume(self._run.volume), load_inverse(self._run)
         box = canvas.grid.box(key.block)
         values = np.full(box.shape, self._settings.background, target.level(0).dtype)
-        plane = Box(box.start[3:], box.stop[3:])
+        plane, whole = Box(box.start[3:], box.stop[3:]), Box.of_shape(canvas.shape[3:])
         read, covered, corrupt, samples = 0, 0, [], []
         for placed in sections:
             z = frame.z(placed.source.key.section)
@@ -94,7 +94,9 @@ class RenderShard:
             out = values[0, :, z - box.start[2]]
             try:
                 for channel in range(box.start[1], box.stop[1]):
-                    read += self._draw(out[channel - box.start[1]], placed, channel, m, plane)
+                    read += self._draw(
+                        out[channel - box.start[1]], placed, channel, m, plane, whole
+                    )
             except CorruptImageError as problem:
                 corrupt.append(problem)
                 continue
@@ -115,12 +117,18 @@ class RenderShard:
         }
 
     def _draw(
-        self, out: Pixels, placed: PlacedTile, channel: int, m: CoordinateMap, plane: Box
+        self,
+        out: Pixels,
+        placed: PlacedTile,
+        channel: int,
+        m: CoordinateMap,
+        plane: Box,
+        whole: Box,
     ) -> int:
-        """One channel of one section on one plane; returns the bytes read."""
+        """One channel of one section on a part of a whole plane; returns the bytes read."""
         source, how = placed.source, self._settings.interpolation
         extent = Box.of_shape(source.shape)
-        window = needed(m, plane, extent, how)
+        window = needed(m, plane, extent, how, bounds=whole)
         if not window:
             return 0
         pixels = self._tiles.pixels(source, channel, window)
@@ -128,7 +136,9 @@ class RenderShard:
         if mask is not None:
             pixels = np.where(mask, pixels, np.asarray(self._settings.background, pixels.dtype))
         loaded = Source(pixels, window, extent)
-        out[...] = warp_image(loaded, m, plane, how, background=self._settings.background)
+        out[...] = warp_image(
+            loaded, m, plane, how, background=self._settings.background, bounds=whole
+        )
         return int(pixels.nbytes)
 
 

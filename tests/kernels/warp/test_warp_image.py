@@ -144,7 +144,8 @@ def test_lanczos_follows_the_truth():
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("interpolation", ["nearest", "linear", "cubic", "lanczos"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_blocks_are_the_whole(ndim, interpolation, dtype):
+@pytest.mark.parametrize("bounded", [False, True])
+def test_blocks_are_the_whole(ndim, interpolation, dtype, bounded):
     """To the bit, with only the voxels of the source that are `needed`."""
     if ndim == 3 and interpolation == "lanczos":
         return
@@ -154,15 +155,16 @@ def test_blocks_are_the_whole(ndim, interpolation, dtype):
     extent = Box.of_shape(shape)
     m = bumpy(5, shape, (40.0,) * ndim, 5.0)
     m.u[(slice(None), *[1] * ndim)] = np.nan
-    whole = warp_image(Source.whole(pixels, ndim), m, extent, interpolation)
+    bounds = extent if bounded else None
+    whole = warp_image(Source.whole(pixels, ndim), m, extent, interpolation, bounds=bounds)
     assert (whole == 0).any()
     for _ in range(3):
         start = [int(rng.integers(0, n - 5)) for n in shape]
         stop = [int(rng.integers(a + 1, n + 1)) for a, n in zip(start, shape, strict=True)]
         box = Box(tuple(start), tuple(stop))
-        window = needed(m, box, extent, interpolation)
+        window = needed(m, box, extent, interpolation, bounds=bounds)
         source = Source(pixels[window.slices], window, extent)
-        got = warp_image(source, m, box, interpolation)
+        got = warp_image(source, m, box, interpolation, bounds=bounds)
         np.testing.assert_array_equal(got, whole[box.slices])
 
 
