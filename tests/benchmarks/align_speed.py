@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import align_cases
 import conftest  # noqa: F401
 import numpy as np
+from peak_memory import peak_mb
 
 
 def repeated(image: np.ndarray, size: int) -> np.ndarray:
@@ -75,7 +75,7 @@ def job(source: Path, output: Path, settings: str) -> dict[str, Any]:
     return {
         "cpu_s": time.process_time() - cpu,
         "wall_s": time.perf_counter() - wall,
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mb": round(peak_mb()),
         "megapixels": outcome.numbers["megavoxels"],
     }
 

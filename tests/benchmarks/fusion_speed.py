@@ -14,7 +14,6 @@ import argparse
 import csv
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 import conftest  # noqa: F401  (makes `warpbeam` importable from the checkout)
 import numpy as np
+from peak_memory import peak_mb
 
 SHARD, CHUNK = 2048, 512
 
@@ -212,7 +212,7 @@ def _timed(whole: Any, work: Any) -> dict[str, Any]:
         "wall_s": round(wall, 2),
         "mpx_per_cpu_s": round(megapixels / cpu, 1),
         "mpx_per_s": round(megapixels / wall, 1),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mb": round(peak_mb()),
     }
 
 

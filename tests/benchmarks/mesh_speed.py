@@ -16,7 +16,6 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ os.environ.setdefault(
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import conftest  # noqa: F401
 import numpy as np
+from peak_memory import peak_mb
 
 from warpbeam.kernels.maps.compose import compose
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap
@@ -75,7 +75,7 @@ def minimum(options: argparse.Namespace) -> dict[str, float]:
         "steps": found.steps,
         "cg_steps": found.inner_steps,
         "energy": found.energy,
-        "memory_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "memory_peak_mb": peak_mb(),
     }
     if options.fire:
         settings = FireSettings()

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from peak_memory import peak_mb
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import conftest  # noqa: F401
@@ -54,7 +54,7 @@ def mosaic(
 
 def measure(tiles: int, outliers: float, seed: int) -> dict[str, float]:
     truth, stage, links, wrong = mosaic(tiles, outliers, seed)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mb()
     wall, cpu = time.perf_counter(), time.process_time()
     solution = solve(links, stage, model="translation", stage_sigma_px=JITTER_PX)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -70,8 +70,8 @@ def measure(tiles: int, outliers: float, seed: int) -> dict[str, float]:
         "links": len(wrong),
         "wall_s": wall,
         "cpu_s": cpu,
-        "memory_before_mb": before / 1e3,
-        "memory_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "memory_before_mb": before,
+        "memory_peak_mb": peak_mb(),
         "error_median_px": float(np.median(error)),
         "error_max_px": float(error.max()),
         "neighbours_median_px": float(np.median(seam)),
