@@ -22,16 +22,21 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "helpers")]
 
 import conftest  # noqa: E402, F401  (makes `warpbeam` importable from the checkout)
 from phantoms import write_mosaic  # noqa: E402
-from running import environment, markers, object_hashes  # noqa: E402
+from running import ALIGNED, environment, markers, object_hashes  # noqa: E402
+from stacks import make_stack, write_stack  # noqa: E402
 
 WORKERS = 2
-RESULTS = ("volume.ome.zarr", "masks", "transforms.json")
+RESULTS = ("volume.ome.zarr", "masks", "maps", "transforms.json")
+JOBS = ("fuse", "stitch", "align")
+# Several blocks of sections, so that every stage of `align` has units to lose.
+MESH = ALIGNED["mesh"] | {"block_sections": 4}
 
 
 @dataclass(frozen=True)
@@ -57,22 +62,43 @@ class Trial:
         return self.same and self.remarked == 0 and self.status == 0
 
 
-def command_line(job: str, tiles: Path, output: Path) -> list[str]:
+def command_line(job: str, source: Path, output: Path) -> list[str]:
     """A job with many small units; without a report, which is drawn after everything is done."""
-    settings = ["volume.shard_2d=[32,32]", "volume.chunk_2d=[32,32]", "volume.coverage=true",
-                f"run.workers={WORKERS}"]  # fmt: skip
-    given = [part for setting in settings for part in ("--set", setting)]
-    return [sys.executable, "-m", "warpbeam.pipelines.cli", job, str(tiles), str(output), *given,
+    sizes = "3d" if job == "align" else "2d"
+    small = [8, 32, 32][-int(sizes[0]) :]
+    settings: dict[str, Any] = {
+        "run.workers": WORKERS, f"volume.shard_{sizes}": small, f"volume.chunk_{sizes}": small
+    }  # fmt: skip
+    if job == "align":
+        settings |= {
+            f"{section}.{key}": value
+            for section, values in (ALIGNED | {"mesh": MESH}).items()
+            for key, value in values.items()
+        }
+    else:
+        settings["volume.coverage"] = True
+    given = [
+        part
+        for name, value in settings.items()
+        for part in ("--set", f"{name}={json.dumps(value)}")
+    ]
+    return [sys.executable, "-m", "warpbeam.pipelines.cli", job, str(source), str(output), *given,
             "--quiet"]  # fmt: skip
+
+
+def make_source(job: str, folder: Path, grid: tuple[int, int]) -> Path:
+    """What the job works on: a grid of tiles, or for `align` as many sections."""
+    if job == "align":
+        return write_stack(folder / "sections", make_stack(grid[0] * grid[1]))
+    return write_mosaic(folder / "tiles", rows=grid[0], columns=grid[1], tile=128, step=100)
 
 
 def result_of(run: Path) -> dict[str, str]:
     """The bytes that a user sees, as hashes."""
     found = {}
-    for name in RESULTS:
-        path = run / name
+    for path in filter(Path.exists, (run / name for name in RESULTS)):
         files = object_hashes(path) if path.is_dir() else {"": path.read_bytes().hex()}
-        found.update({f"{name}/{key}": value for key, value in files.items()})
+        found.update({f"{path.name}/{key}": value for key, value in files.items()})
     return found
 
 
@@ -128,9 +154,9 @@ def campaign(
 ) -> list[Trial]:
     """As many trials as it takes to kill that often; every third run is killed twice."""
     draw = random.Random(seed)
-    tiles = write_mosaic(folder / "tiles", rows=grid[0], columns=grid[1], tile=128, step=100)
+    source = make_source(job, folder, grid)
     plain = folder / "plain"
-    status = run_whole(command_line(job, tiles, plain))
+    status = run_whole(command_line(job, source, plain))
     if status:
         raise SystemExit(f"the undisturbed run ended with status {status}")
     working = time.time() - _started(plain) / 1e9
@@ -139,7 +165,7 @@ def campaign(
         count = min(left, 2 if len(found) % 3 == 2 else 1)
         delays = [draw.uniform(0, 0.8 * working) for _ in range(count)]
         run = folder / f"run{len(found)}"
-        found.append(trial(command_line(job, tiles, run), run, expected, delays))
+        found.append(trial(command_line(job, source, run), run, expected, delays))
         left -= count
     return found
 
@@ -148,7 +174,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--job", choices=["fuse", "stitch"], default="fuse")
+    parser.add_argument("--job", choices=JOBS, default="fuse")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
