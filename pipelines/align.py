@@ -27,6 +27,7 @@ from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.align import (
     clean,
     frame,
+    join,
     measure,
     mesh,
     output,
@@ -148,12 +149,28 @@ class AlignJob(Job[AlignConfig]):
         meshes = graph.ledger("mesh")
         graph.map(
             "starts", None, functools.partial(mesh.one_start, run, cleaned, meshes, settings),
-            mesh.ComposeStarts(run, meshes, settings), critical=True,
+            mesh.ComposeStarts(run, settings), critical=True,
         )  # fmt: skip
-        starts = graph.ledger("starts")
+        starts, chains = graph.ledger("starts"), []
+        turns = 2 if len(self.tiles) > 2 * given.block_sections else 1
+        for turn in range(turns):
+            name = "chain" if turn == 0 else f"chain_{turn + 1}"
+            graph.map(
+                name, None,
+                functools.partial(mesh.list_chains, run, cleaned, starts, settings, turn),
+                mesh.ChainBlock(run, settings, turn), critical=True,
+            )  # fmt: skip
+            chains.append(graph.ledger(name))
+            name = "agree" if turn == 0 else f"agree_{turn + 1}"
+            graph.map(
+                name, None,
+                functools.partial(join.one_agreement, run, cleaned, chains[-1], settings),
+                join.ComposeAgain(run, settings, turn), critical=True,
+            )  # fmt: skip
+            starts = graph.ledger(name)
         graph.map(
-            "chain", None, functools.partial(mesh.list_chains, run, cleaned, starts, settings),
-            mesh.ChainBlock(run, settings), critical=True,
+            "join", None, functools.partial(join.list_joins, chains, starts),
+            join.JoinBlock(run, settings, turns), critical=True,
         )  # fmt: skip
         voxel = self.output_settings.voxel
         settling = settle.SettleSettings(
@@ -162,7 +179,7 @@ class AlignJob(Job[AlignConfig]):
         )  # fmt: skip
         graph.map(
             "settle", asdict(settling),
-            functools.partial(settle.list_runs, run, graph.ledger("chain"), settling),
+            functools.partial(settle.list_runs, graph.ledger("join"), settling),
             settle.SettleSections(run, settling), critical=True,
         )  # fmt: skip
 

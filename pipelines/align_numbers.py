@@ -45,7 +45,7 @@ def _rows(graph: JobGraph, run: RunFolder) -> list[dict[str, Any]]:
     """A row per section number, missing ones included."""
     frame = load_frame(run)
     files = {p.source.key.section: p.source.images[0] for p in load_placement(run)}
-    meshes = _by_section(graph, "chain")
+    meshes = _by_section(graph, "join")
     settled = _by_section(graph, "settle")
     cleaned = {key[0]: record for key, record in graph.ledger("clean").records()}
     rows = []

@@ -101,8 +101,8 @@ def solve_chain(
         settings: when a section counts as solved.
         weights: of the flow vectors of a pair, about 1.
         active: nodes of a section that exist.
-        starts: the meshes of sections that begin a block; the first section always does, at
-            rest if it is not given.
+        starts: the meshes of the one or several sections, in a row, that begin a block; the
+            first section always does, at rest if it is not given.
         skipped: sections that serve nobody as a reference; they are solved last, against
             neighbours on both sides.
 
@@ -137,9 +137,10 @@ class _Chain:
     def run(self, starts: dict[int, AnyField], skipped: frozenset[int]) -> dict[int, Section]:
         shape = self._shape(starts)
         starts.setdefault(self._sections[0], np.zeros(shape))
-        block = 0
+        block, begun = 0, False
         for section in self._sections:
-            block += section in starts
+            block += section in starts and not begun
+            begun = section in starts
             self._block[section] = block
         for section in self._sections:
             if section in starts:

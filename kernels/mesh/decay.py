@@ -10,6 +10,7 @@ long chain.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Float
@@ -70,6 +71,10 @@ class Decay:
             past = [*past[1:], here]
             lost = on_lattice(here - start, self._coarse)
             yield offsets + resample(lost, self._lattice, outside="nearest").u
+
+    def part(self, offsets: Field, steps: slice) -> Iterator[Field]:
+        """What `follow` gives from one step to another."""
+        return islice(self.follow(offsets), steps.start, steps.stop)
 
 
 def _thinned(lattice: Lattice) -> Lattice:

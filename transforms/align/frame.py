@@ -21,7 +21,10 @@ from warpbeam.transforms.tiles import PlacedTile
 
 # What is kept of a vector: two components (yx), ncc, peak ratio, sharpness.
 FLOW_CHANNELS = 5
-_ON_LATTICE = ("flow", "clean", "mesh", "starts", "chain", "settle", "canvas", "invert")
+_ON_LATTICE = (
+    *("flow", "clean", "mesh", "starts", "chain", "agree", "chain_2", "agree_2"),
+    *("join", "settle", "canvas", "invert"),
+)
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ class LayOutFrame:
             (1, 1, FLOW_CHANNELS, 1, given.block, given.block),
         )
         fields.create(clean_uri(self._run), (every, 2, frame.depth, ny, nx), (every, 2, 1, ny, nx))
-        for uri, channels in ((mesh_uri(self._run), 3), (chained_uri(self._run), 2)):
+        run = self._run
+        for uri, channels in ((mesh_uri(run), 3), (chained_uri(run), 3), (joined_uri(run), 2)):
             fields.create(uri, (channels, frame.depth, ny, nx), (channels, 1, ny, nx))
         return {"nodes": ny * nx, "sections": frame.depth}
 
@@ -190,8 +194,13 @@ def mesh_uri(run: RunFolder) -> str:
 
 
 def chained_uri(run: RunFolder) -> str:
-    """`[component, z, y, x]`: offsets to one frame for all blocks."""
+    """As `mesh_uri`, offsets to about one frame for all blocks."""
     return store.join(work_uri(run), "chained.zarr")
+
+
+def joined_uri(run: RunFolder) -> str:
+    """`[component, z, y, x]`: offsets to one frame for all blocks."""
+    return store.join(work_uri(run), "joined.zarr")
 
 
 def reduced_uri(run: RunFolder, scale: int) -> str:

@@ -1,21 +1,20 @@
 """Cleaned flow -> a mesh per section, block by block along z; then one frame for all blocks.
 
-    block 0   a -- . -- . -- . -- .
-    block 1             b -- . -- . -- . -- . -- .      each block is a chain of its own, its
-    block 2                            c -- . -- . --   first section at rest
+    block 0   a -- . -- . -- . -- . -- .
+    block 1             b -- b -- . -- . -- . -- . -- .      each block is a chain of its own, its
+    block 2                            c -- c -- . -- . --   first section at rest
 
 Blocks overlap by a few sections, which belong to the earlier one, so that a chain is under way when
-its own sections begin. The mesh of b in block 0 says about where block 1 begins, behind what is
-left there of the start of block 0 (`kernels.mesh.decay`); so starts are composed one after the
-other, one step per block. Then all blocks are solved again from those, in one frame; by what they
-still differ where they overlap (a fraction of a pixel, affine), the later ones are moved.
+its own sections begin. The meshes of the b in block 0 say about where block 1 begins, behind what
+is left there of the start of block 0 (`kernels.mesh.decay`); so starts are composed one after the
+other, one step per block. Then all blocks are solved again from those, in one frame, and
+`transforms.align.join` brings together what still differs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -153,34 +152,34 @@ def list_blocks(run: RunFolder, cleaned: Ledger, settings: MeshSettings) -> Iter
 
 
 def list_chains(
-    run: RunFolder, cleaned: Ledger, starts: Ledger, settings: MeshSettings
+    run: RunFolder, cleaned: Ledger, starts: Ledger, settings: MeshSettings, turn: int
 ) -> Iterator[Unit]:
-    """A unit per block.
+    """A unit per block; in later turns only those whose start was not exact before.
 
-    Payload: as in `list_blocks`, and the number of the block, the first section of the next one
-    (or None), and a fingerprint of the starts.
+    Payload: as in `list_blocks`, and the number of the block and a fingerprint of the starts.
     """
-    units = _units(run, cleaned, settings)
-    following = [*(key[0] for key, _ in units[1:]), None]
     marks = starts.fingerprint()
-    for number, (key, payload) in enumerate(units):
-        yield key, [*payload, number, following[number], marks]
+    for number, (key, payload) in enumerate(_units(run, cleaned, settings)):
+        if turn == 0 or number > turn:
+            yield key, [*payload, number, marks]
 
 
 class _Chains:
-    """Solves blocks."""
+    """Solves blocks from the meshes of their first sections."""
 
     def __init__(self, run: RunFolder, settings: MeshSettings) -> None:
         self._run, self._settings = run, settings
 
-    def _solved(self, frame: Frame, payload: Any, start: Field) -> dict[int, Section]:
+    def _solved(
+        self, frame: Frame, payload: Any, starts: Mapping[int, Field]
+    ) -> dict[int, Section]:
         _, sections, skipped, *_ = payload
         return solve_chain(
             sections,
             self._flows(frame, sections),
             self._settings.elasticity(frame),
             self._settings.chain,
-            starts={sections[0]: start},
+            starts=starts,
             skipped=skipped,
         )
 
@@ -205,70 +204,114 @@ class RelaxBlock(_Chains):
 
     def __call__(self, key: RunKey, payload: Any) -> Record:
         frame = load_frame(self._run)
-        solved = self._solved(frame, payload, np.zeros((2, *frame.lattice.shape)))
-        target, written = fields.load(mesh_uri(self._run)), 0
-        for section in payload[3]:
-            found = solved[section]
-            pull = np.zeros(frame.lattice.shape) if found.pull is None else found.pull
-            whole = np.concatenate([np.nan_to_num(found.offsets), pull[None]])
-            written += target.write(frame.nodes(frame.z(section), (3,)), whole[:, None])
+        solved = self._solved(frame, payload, {})
+        target = fields.load(mesh_uri(self._run))
+        written = sum(_store(target, frame, section, solved[section]) for section in payload[3])
         return {"bytes_written": written, "own": payload[3]}
 
 
 def one_start(
     run: RunFolder, cleaned: Ledger, meshes: Ledger, settings: MeshSettings
 ) -> Iterator[Unit]:
-    """The single unit. Payload: a fingerprint of the meshes, and the blocks."""
-    keys = [key for key, _ in _units(run, cleaned, settings)]
-    yield ("starts",), [meshes.fingerprint(), keys]
+    """The single unit.
+
+    Payload: a fingerprint of the meshes, and see `blocks_in_turn`.
+    """
+    yield ("starts",), [meshes.fingerprint(), blocks_in_turn(run, cleaned, settings)]
 
 
-def starts_uri(run: RunFolder) -> str:
-    """`[block, component, y, x]`: about the mesh of each block's first section."""
-    return store.join(work_uri(run), "starts.zarr")
+def blocks_in_turn(run: RunFolder, cleaned: Ledger, settings: MeshSettings) -> list[list[Any]]:
+    """Of each block its first section, its own ones, and those that it begins with."""
+    frame, units = load_frame(run), _units(run, cleaned, settings)
+    return [[p[1][0], p[3], _beginning(frame, p[1], p[3])] for _, p in units]
+
+
+def _beginning(frame: Frame, sections: Sequence[int], own: Sequence[int]) -> list[int]:
+    """The sections that a block begins with, all of the block before: as many as a section looks
+    back for references, so that the chain goes on as if it had never ended."""
+    reach = max(*frame.settings.gaps, *frame.settings.bridges, 1)
+    return [s for s in sections[:reach] if s not in set(own)]
+
+
+def starts_uri(run: RunFolder, turn: int) -> str:
+    """`[block, index, component, y, x]`: about the meshes of each block's first sections."""
+    return store.join(work_uri(run), f"starts_{turn}.zarr")
+
+
+class Starts:
+    """The meshes that blocks begin with in one turn."""
+
+    def __init__(self, run: RunFolder, frame: Frame, turn: int) -> None:
+        self._uri, self._shape = starts_uri(run, turn), (2, *frame.lattice.shape)
+
+    def create(self, blocks: int) -> None:
+        """Makes the array, empty."""
+        store.delete_prefix(self._uri + "/")
+        chunk = (1, 1, *self._shape)
+        fields.create(self._uri, (blocks, _LEAD + 1, *self._shape), chunk)
+
+    def write(self, block: int, meshes: Sequence[Field]) -> None:
+        for index, mesh in enumerate(meshes):
+            fields.load(self._uri).write(self._box(block, index), mesh[None, None])
+
+    def read(self, block: int, index: int = 0) -> Field:
+        """The mesh of one of the first sections; the first block begins at rest."""
+        if block == 0:
+            return np.zeros(self._shape)
+        found = fields.load(self._uri).read(self._box(block, index))
+        return found[0, 0].astype(np.float64)
+
+    def _box(self, block: int, index: int) -> Box:
+        zeros = (0,) * len(self._shape)
+        return Box((block, index, *zeros), (block + 1, index + 1, *self._shape))
 
 
 class ComposeStarts:
     """Work of the stage `starts`: where each block begins."""
 
-    def __init__(self, run: RunFolder, meshes: Ledger, settings: MeshSettings) -> None:
-        self._run, self._meshes, self._settings = run, meshes, settings
+    def __init__(self, run: RunFolder, settings: MeshSettings) -> None:
+        self._run, self._settings = run, settings
 
     def __call__(self, key: Key, payload: Any) -> Record:
-        blocks = [RunKey(*block) for block in payload[1]]
+        _, blocks = payload
         if not blocks:
             raise _nothing_to_align()
-        frame = load_frame(self._run)
-        own = {name: record["own"] for name, record in self._meshes.records()}
-        shape = (2, *frame.lattice.shape)
-        store.delete_prefix(starts_uri(self._run) + "/")
-        target = fields.create(starts_uri(self._run), (len(blocks), *shape), (1, *shape))
-        start = np.zeros(shape)
-        for number, block in enumerate(blocks):
-            if number:
-                before = blocks[number - 1]
-                decay = _decay(self._run, frame, self._settings, own[tuple(before)])
-                faded = next(islice(decay.follow(start), block.first - before.first, None))
-                start = _followed(frame, _mesh(self._run, frame, block.first), faded)
-            target.write(_at(number, shape), start[None])
+        frame, meshes = load_frame(self._run), fields.load(mesh_uri(self._run))
+        starts = Starts(self._run, frame, 0)
+        starts.create(len(blocks))
+        for number in range(1, len(blocks)):
+            first, own, _ = blocks[number - 1]
+            begin = blocks[number][2]
+            decay = decay_of(meshes, frame, self._settings, own)
+            steps = slice(begin[0] - first, begin[-1] - first + 1)
+            faded = list(decay.part(starts.read(number - 1), steps))
+            there = [
+                _followed(frame, read_mesh(meshes, frame, s), faded[s - begin[0]]) for s in begin
+            ]
+            starts.write(number, there)
         return {"blocks": len(blocks)}
 
 
 class ChainBlock(_Chains):
-    """Work of the stage `chain`: the chain of one block from its start.
+    """Work of the stage `chain`: the chain of one block from its start of this turn.
 
-    Writes the meshes of its own sections, and finds by what the next block's start is off.
+    Writes the meshes of its own sections, with what pulls at their nodes.
     """
 
+    def __init__(self, run: RunFolder, settings: MeshSettings, turn: int) -> None:
+        super().__init__(run, settings)
+        self._turn = turn
+
     def __call__(self, key: RunKey, payload: Any) -> Record:
-        *_, own, number, following, _marks = payload
+        *_, own, number, _marks = payload
         frame = load_frame(self._run)
-        solved = self._solved(frame, payload, self._start(frame, number))
+        begin, starts = _beginning(frame, payload[1], own), Starts(self._run, frame, self._turn)
+        given = {section: starts.read(number, index) for index, section in enumerate(begin)}
+        solved = self._solved(frame, payload, given)
         target, written, rows = fields.load(chained_uri(self._run)), 0, []
         for section in own:
             found = solved[section]
-            offsets = np.nan_to_num(found.offsets)
-            written += target.write(frame.nodes(frame.z(section), (2,)), offsets[:, None])
+            written += _store(target, frame, section, found)
             rows.append(
                 {
                     "section": section,
@@ -276,31 +319,15 @@ class ChainBlock(_Chains):
                     "references": list(found.references),
                     "residual_px": None if np.isnan(found.scale_px) else found.scale_px,
                     "known": found.known,
-                    "shift": offsets.reshape(2, -1).mean(axis=1).tolist(),
                 }
             )
-        off = np.zeros((2, 3))
-        if following is not None:
-            off = _affine_part(frame, solved[following], self._start(frame, number + 1))
-        return {"bytes_written": written, "sections": rows, "off": off.tolist()}
-
-    def _start(self, frame: Frame, number: int) -> Field:
-        box = _at(number, (2, *frame.lattice.shape))
-        return fields.load(starts_uri(self._run)).read(box)[0].astype(np.float64)
+        return {"bytes_written": written, "sections": rows}
 
 
-def _affine_part(frame: Frame, solved: Section, start: Field) -> Float[np.ndarray, "2 3"]:
-    """The best affine map, rows for y and x and columns for 1, y and x, of the difference between
-    a mesh and where it was taken to be, by what pulls at the nodes."""
-    y, x = frame.lattice.nodes().reshape(2, -1)
-    apart = (np.nan_to_num(solved.offsets) - start).reshape(2, -1)
-    pull = np.ones(y.shape) if solved.pull is None else solved.pull.ravel()
-    terms = np.stack([np.ones_like(y), y, x], axis=1) * np.sqrt(pull)[:, None]
-    return np.linalg.lstsq(terms, (apart * np.sqrt(pull)).T, rcond=None)[0].T
-
-
-def _at(number: int, shape: Sequence[int]) -> Box:
-    return Box((number, *(0 for _ in shape)), (number + 1, *shape))
+def _store(target: fields.FieldArray, frame: Frame, number: int, section: Section) -> int:
+    pull = np.zeros(frame.lattice.shape) if section.pull is None else section.pull
+    whole = np.concatenate([np.nan_to_num(section.offsets), pull[None]])
+    return target.write(frame.nodes(frame.z(number), (3,)), whole[:, None])
 
 
 def _nothing_to_align() -> InputError:
@@ -313,20 +340,22 @@ def _nothing_to_align() -> InputError:
     )
 
 
-def _decay(run: RunFolder, frame: Frame, settings: MeshSettings, sections: Sequence[int]) -> Decay:
-    """How starts fade in a block, by what pulls at its nodes on average."""
-    stored, pull, count = fields.load(mesh_uri(run)), np.zeros(frame.lattice.shape), 0
+def decay_of(
+    meshes: fields.FieldArray, frame: Frame, settings: MeshSettings, sections: Sequence[int]
+) -> Decay:
+    """How starts fade in a block, by what pulls at the nodes of some of its meshes on average."""
+    pull, count = np.zeros(frame.lattice.shape), 0
     for section in sections:
-        here = stored.read(frame.nodes(frame.z(section), (3,)))[2, 0]
+        here = meshes.read(frame.nodes(frame.z(section), (3,)))[2, 0]
         if here.any():
             pull, count = pull + here, count + 1
     mean = pull / count if count else np.ones(frame.lattice.shape)
     return Decay(frame.lattice, settings.elasticity(frame), frame.settings.gaps, mean)
 
 
-def _mesh(run: RunFolder, frame: Frame, section: int) -> Field:
-    nodes = frame.nodes(frame.z(section), (3,))
-    return fields.load(mesh_uri(run)).read(nodes)[:2, 0].astype(np.float64)
+def read_mesh(meshes: fields.FieldArray, frame: Frame, section: int) -> Field:
+    """The offsets of a section's nodes, px."""
+    return meshes.read(frame.nodes(frame.z(section), (3,)))[:2, 0].astype(np.float64)
 
 
 def _followed(frame: Frame, mesh: Field, start: Field) -> Field:

@@ -15,7 +15,7 @@ from warpbeam.kernels.maps.coordinate_map import CoordinateMap, on_lattice
 from warpbeam.kernels.maps.irregular import folded
 from warpbeam.kernels.maps.points import warp_points
 from warpbeam.kernels.mesh.trend import linear_trend, slow_part
-from warpbeam.transforms.align.frame import Frame, chained_uri, load_frame
+from warpbeam.transforms.align.frame import Frame, joined_uri, load_frame
 from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.stage import Unit
@@ -50,23 +50,18 @@ def forward_uri(run: RunFolder) -> str:
     return store.join(run.uri, "maps", "forward.zarr")
 
 
-def list_runs(run: RunFolder, chains: Ledger, settings: SettleSettings) -> Iterator[Unit]:
+def list_runs(joined: Ledger, settings: SettleSettings) -> Iterator[Unit]:
     """A unit per run of sections.
 
-    Payload: a fingerprint of all chains; the sections that it needs, each with its mean shift,
-    what its block is off (an affine map, see `mesh`) and its steady drift; those that it
-    settles; and the window.
+    Payload: a fingerprint of all meshes; the sections that it needs, each with its mean shift and
+    its steady drift; those that it settles; and the window.
     """
-    marks = chains.fingerprint()
-    lattice = load_frame(run).lattice
-    middle = np.array([1.0, *lattice.nodes().reshape(2, -1).mean(axis=1)])
-    off, rows = np.zeros((2, 3)), []
-    for _, record in chains.records():
-        for row in record["sections"]:
-            shift = np.array(row["shift"]) + off @ middle
-            rows.append((row["section"], shift.tolist(), off.tolist()))
-        off = off + record["off"]
-    rows.sort()
+    marks = joined.fingerprint()
+    rows = sorted(
+        (row["section"], row["shift"])
+        for _, record in joined.records()
+        for row in record["sections"]
+    )
     sections = [row[0] for row in rows]
     shift = np.array([row[1] for row in rows])
     drift = linear_trend(sections, shift) if settings.linear else np.zeros_like(shift)
@@ -99,10 +94,8 @@ class SettleSections:
         _, needed, wanted, window = payload
         frame = load_frame(self._run)
         sections = [row[0] for row in needed]
-        shift, off, drift = (np.array([row[k] for row in needed]) for k in (1, 2, 3))
-        y, x = frame.lattice.nodes()
+        shift, drift = (np.array([row[k] for row in needed]) for k in (1, 2))
         meshes = self._meshes(frame, sections)
-        meshes = meshes + np.einsum("zck,kyx->zcyx", off, np.stack([np.ones_like(y), y, x]))
         final = meshes - drift[:, :, None, None]
         index = [sections.index(s) for s in wanted]
         settled = final[index]
@@ -130,7 +123,7 @@ class SettleSections:
         return {"bytes_written": written, "sections": rows}
 
     def _meshes(self, frame: Frame, sections: Sequence[int]) -> Float[np.ndarray, "z c y x"]:
-        stored = fields.load(chained_uri(self._run))
+        stored = fields.load(joined_uri(self._run))
         return np.stack(
             [stored.read(frame.nodes(frame.z(s), (2,)))[:, 0].astype(np.float64) for s in sections]
         )
