@@ -152,7 +152,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # plane, which 120 px and a stiff mesh average out best.
     "em_3d": {
         "flow": {"patch_px": 120, "stride_px": 20, "search_px": 30, "scales": (1,), "every": 2},
-        "mesh": {"bending_px": 140.0, "drift_sections": 10},
+        "mesh": {"bending_px": 120.0, "drift_sections": 10},
         "rough": {"model": "none"},
     },
     # Expanded tissue in the light microscope: soft, sparse, blurred structures; larger bends, and

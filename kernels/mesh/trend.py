@@ -4,8 +4,10 @@ Flow between neighbours holds two things: how the sections were displaced, and h
 itself runs on (a fibre that is cut obliquely moves from section to section). The first jumps from
 section to section; the second is nearly the same over many. Followed blindly, a chain straightens
 every oblique fibre and drifts away. So of the meshes of a stack, what varies slowly along z
-is taken out again: in each node over a window of sections, and of the mean displacement
-of whole sections its linear trend. (IMOD's xftoxg does the same for affine matrices.)
+is taken out again: at each place over a window of sections, and of the mean displacement
+of whole sections its linear trend. (IMOD's xftoxg does the same for affine matrices.) A place is
+one of the aligned stack: there neighbours show the same tissue, while the same node of two
+sections does not.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from warpbeam.kernels.maps.coordinate_map import CoordinateMap
+from warpbeam.kernels.maps.fill import fill_nearest
+from warpbeam.kernels.maps.invert import invert
 
 Numbers = Sequence[int] | Int[np.ndarray, " n"]
 Series = Float[np.ndarray, "z c"]
@@ -47,6 +53,19 @@ def linear_trend(sections: Numbers, shift: Series) -> Series:
     return line + np.median(shift - line, axis=0)
 
 
+def arrived(forward: CoordinateMap) -> Float[np.ndarray, "c y x"]:
+    """By how much what a map brings to each node of the aligned frame was moved, px.
+
+    Where it brings nothing, the value of the nearest node; its mean where it brings nothing to
+    any.
+    """
+    back = invert(forward)
+    if not back.known.any():
+        mean = np.nanmean(forward.u, axis=(1, 2), keepdims=True)
+        return np.broadcast_to(mean, forward.u.shape).copy()
+    return -fill_nearest(back).u
+
+
 def slow_part(
     sections: Numbers, offsets: Stack, wanted: Numbers, window: int
 ) -> Float[np.ndarray, "wanted c y x"]:
@@ -57,7 +76,7 @@ def slow_part(
 
     Args:
         sections: numbers of the sections, ascending.
-        offsets: of their nodes, px, all known.
+        offsets: at the same places of each, px, all known; see `arrived`.
         wanted: numbers of sections.
         window: sections on either side that count.
     """

@@ -96,12 +96,13 @@ def residual(case: align_cases.Case, output: Path) -> dict[str, float]:
     at = np.stack(np.meshgrid(axis, axis, indexing="ij"))
     field = displacements.load(str(output / "maps" / "forward.zarr"))
     matrices = store.read_json(str(output / "transforms.json"))
-    moved = []
-    for z in range(len(case.sections)):
+
+    def forward(z: int, points: np.ndarray) -> np.ndarray:
         matrix = np.array(matrices[f"0/{z}/z{z}"]["matrix"])
-        world = at.reshape(2, -1).T @ matrix[:2, :2].T + matrix[:2, 2]
-        moved.append(warp_points(field.read(z), world).T.reshape(at.shape))
-    known = align_cases.score(case, at, moved).residual
+        world = points.reshape(2, -1).T @ matrix[:2, :2].T + matrix[:2, 2]
+        return warp_points(field.read(z), world).T.reshape(points.shape)
+
+    known = align_cases.score(case, at, forward).residual
     return {"median": float(np.median(known)), "p95": float(np.quantile(known, 0.95))}
 
 

@@ -16,6 +16,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,13 @@ def aligned(folder: Path, output: Path, settings: dict[str, Any]) -> float:
     return time.process_time() - begin
 
 
-def moved(output: Path, at: np.ndarray, depth: int) -> list[np.ndarray]:
-    """Where the points of each section go."""
+def forward(output: Path) -> Callable[[int, np.ndarray], np.ndarray]:
+    """Where points of a section go."""
     from warpbeam.kernels.maps.interpolate import offsets_at
     from warpbeam.transforms.storage import displacements
 
     field = displacements.load(str(output / "maps" / "forward.zarr"))
-    return [at + offsets_at(field.read(z), at) for z in range(depth)]
+    return lambda z, at: at + offsets_at(field.read(z), at)
 
 
 def measured_again(output: Path, patch: int, stride: int) -> dict[str, float]:
@@ -107,17 +108,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         aligned(
             folder / "in", folder / "chain", {**common, "mesh": mesh | {"block_sections": 10**6}}
         )
-        blocks, chain = (moved(folder / n, at, len(stack)) for n in ("blocks", "chain"))
+        blocks, chain = (forward(folder / name) for name in ("blocks", "chain"))
+        apart = [np.linalg.norm(blocks(z, at) - chain(z, at), axis=0) for z in range(len(stack))]
+        scored = align_cases.score(case, at, blocks)
         again = measured_again(folder / "blocks", arguments.patch or 80, 20)
-    scored = align_cases.score(case, at, blocks)
-    known = scored.residual[np.isfinite(scored.residual)]
-    apart = [np.linalg.norm(a - b, axis=0) for a, b in zip(blocks, chain, strict=True)]
-    before = align_cases.score(case, at, [at] * len(stack))
+    before = align_cases.score(case, at, lambda _, points: points)
     return {
         "sections": len(stack),
         "before_px": {"median": float(np.median(before.residual)),
                       "drift": float(np.nanmax(before.drift_px))},
-        "residual_px": {"median": float(np.median(known)), "p95": float(np.quantile(known, 0.95))},
+        "residual_px": {"median": float(np.median(scored.residual)),
+                        "p95": float(np.quantile(scored.residual, 0.95))},
         "measured_again_px": again,
         "drift_px": float(np.nanmax(scored.drift_px)),
         "drift_about_a_line_px": detrended(scored.drift),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,11 @@ from jaxtyping import Float
 
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.maps.compose import compose
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, on_lattice
 from warpbeam.kernels.maps.irregular import folded
 from warpbeam.kernels.maps.points import warp_points
-from warpbeam.kernels.mesh.trend import linear_trend, slow_part
+from warpbeam.kernels.mesh.trend import arrived, linear_trend, slow_part
 from warpbeam.transforms.align.frame import Frame, joined_uri, load_frame
 from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.placement import load_placement
@@ -53,8 +54,8 @@ def forward_uri(run: RunFolder) -> str:
 def list_runs(joined: Ledger, settings: SettleSettings) -> Iterator[Unit]:
     """A unit per run of sections.
 
-    Payload: a fingerprint of all meshes; the sections that it needs, each with its mean shift and
-    its steady drift; those that it settles; and the window.
+    Payload: a fingerprint of all meshes; the sections that it needs, each with its steady drift;
+    those that it settles; and the window.
     """
     marks = joined.fingerprint()
     rows = sorted(
@@ -66,7 +67,7 @@ def list_runs(joined: Ledger, settings: SettleSettings) -> Iterator[Unit]:
     shift = np.array([row[1] for row in rows])
     drift = linear_trend(sections, shift) if settings.linear else np.zeros_like(shift)
     window = settings.window if len(sections) > 2 * settings.window else 0
-    every = [[*row, line] for row, line in zip(rows, drift.tolist(), strict=True)]
+    every = list(zip(sections, drift.tolist(), strict=True))
     for first in range(sections[0], sections[-1] + 1, _RUN):
         wanted = [s for s in sections if first <= s < first + _RUN]
         low, high = first - window, first + _RUN + window
@@ -93,19 +94,13 @@ class SettleSections:
     def __call__(self, key: RunKey, payload: Any) -> Record:
         _, needed, wanted, window = payload
         frame = load_frame(self._run)
-        sections = [row[0] for row in needed]
-        shift, drift = (np.array([row[k] for row in needed]) for k in (1, 2))
-        meshes = self._meshes(frame, sections)
-        final = meshes - drift[:, :, None, None]
-        index = [sections.index(s) for s in wanted]
-        settled = final[index]
-        if window:
-            bends = meshes - shift[:, :, None, None]
-            settled = settled - slow_part(sections, bends, wanted, window)
+        drift = {row[0]: np.reshape(row[1], (2, 1, 1)) for row in needed}
+        meshes = {s: on_lattice(self._mesh(frame, s) - drift[s], frame.lattice) for s in drift}
+        settled = _without_slow_bends(meshes, wanted, window) if window else meshes
         placed = {p.source.key.section: p for p in load_placement(self._run)}
         field, written, rows = self._field(frame), 0, []
-        for section, offsets in zip(wanted, settled, strict=True):
-            forward = on_lattice(offsets, frame.lattice)
+        for section in wanted:
+            forward = settled[section]
             written += field.write(forward, frame.z(section))
             extent = Box.of_shape(placed[section].source.shape)
             low, high = _reached(forward, affine.homogeneous(placed[section].matrix), extent)
@@ -116,17 +111,30 @@ class SettleSections:
                     "high": high,
                     "folded": int(folded(forward).sum()),
                     "strain": _strain(forward),
-                    "shift_y_px": float(offsets[0].mean()),
-                    "shift_x_px": float(offsets[1].mean()),
+                    "shift_y_px": float(forward.u[0].mean()),
+                    "shift_x_px": float(forward.u[1].mean()),
                 }
             )
         return {"bytes_written": written, "sections": rows}
 
-    def _meshes(self, frame: Frame, sections: Sequence[int]) -> Float[np.ndarray, "z c y x"]:
+    def _mesh(self, frame: Frame, section: int) -> Float[np.ndarray, "c y x"]:
         stored = fields.load(joined_uri(self._run))
-        return np.stack(
-            [stored.read(frame.nodes(frame.z(s), (2,)))[:, 0].astype(np.float64) for s in sections]
-        )
+        return stored.read(frame.nodes(frame.z(section), (2,)))[:, 0].astype(np.float64)
+
+
+def _without_slow_bends(
+    meshes: Mapping[int, CoordinateMap], wanted: Sequence[int], window: int
+) -> dict[int, CoordinateMap]:
+    """The wanted meshes, each followed by what undoes the bends that vary slowly along z."""
+    sections = sorted(meshes)
+    bends = np.stack([arrived(meshes[s]) for s in sections])
+    bends -= bends.mean(axis=(2, 3), keepdims=True)
+    slow = slow_part(sections, bends, wanted, window)
+    lattice = meshes[sections[0]].lattice
+    return {
+        s: compose(meshes[s], on_lattice(-bend, lattice), outside="nearest")
+        for s, bend in zip(wanted, slow, strict=True)
+    }
 
 
 def _reached(
