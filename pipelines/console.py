@@ -17,7 +17,14 @@ _MOST_FAILURES_SHOWN = 20
 _LOG_EVERY_S = 10.0
 
 
-def make_job(name: str, source: str, output: str | None, settings: Sequence[str]) -> Job[Any]:
+def make_job(
+    name: str,
+    source: str,
+    output: str | None,
+    settings: Sequence[str],
+    *,
+    moving: str | None = None,
+) -> Job[Any]:
     """A job from what stands on the command line.
 
     Raises:
@@ -35,6 +42,8 @@ def make_job(name: str, source: str, output: str | None, settings: Sequence[str]
         given.setdefault(model.source_field, source)
         if output is not None:
             given.setdefault("output", output)
+    if moving is not None:
+        given.setdefault("moving", moving)
     return kind(configuration.load(model, path, given))
 
 
@@ -47,6 +56,10 @@ def _job_kind(name: str) -> type[Job[Any]]:
         from warpbeam.pipelines.align import AlignJob
 
         return AlignJob
+    if name == "register":
+        from warpbeam.pipelines.register import RegisterJob
+
+        return RegisterJob
     from warpbeam.pipelines.fuse import FuseJob
 
     return FuseJob

@@ -110,7 +110,7 @@ class RegisterJob(Job[RegisterConfig]):
             "render", asdict(drawing), functools.partial(render.list_shards, run, mapped),
             render.DrawShard(run, drawing),
         )  # fmt: skip
-        for level in register_plan.coarse_levels(self):
+        for level in register_plan.nominal_spec(run, frame, wanted).group_starts[1:]:
             listing = functools.partial(list_shards, run.volume, level, graph.ledger("render"))
             graph.map(f"pyramid_{level}", None, listing, BuildShard(run.volume))
         judged = functools.partial(chunks.list_chunks, frame, len(frame.passes), last)
@@ -194,7 +194,10 @@ class RegisterJob(Job[RegisterConfig]):
                 )
 
     def plan(self) -> Plan:
-        return register_plan.plan(self)
+        direct = all(source.direct for source in self.sources)
+        return register_plan.plan(
+            self.run_folder, self.frame, self.tiles, self.output_settings, direct=direct
+        )
 
     def numbers(self, graph: JobGraph, seconds: float) -> dict[str, Any]:
         return register_numbers.numbers(graph, self.run_folder, self.frame, seconds)

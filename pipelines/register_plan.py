@@ -6,18 +6,16 @@ The rates were measured on one core of a 2.4 GHz server; they are for orders of 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.register.measure import Area
 from warpbeam.pipelines import estimate
 from warpbeam.pipelines.plan import Plan, StagePlan
-from warpbeam.transforms.canvas import canvas_on, volume_spec
+from warpbeam.transforms.canvas import OutputSettings, canvas_on, volume_spec
 from warpbeam.transforms.register.frame import FIXED, MOVING, Frame
+from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.storage.tiles import TileList
 from warpbeam.transforms.storage.volume_spec import VolumeSpec
-
-if TYPE_CHECKING:
-    from warpbeam.pipelines.register import RegisterJob
 
 # JAX beside what every worker loads.
 _JAX_MEMORY = 250_000_000
@@ -30,15 +28,16 @@ _BYTES_PER_NODE = 3000
 _BYTES_PER_VOXEL = 40  # of a chunk with its surroundings
 
 
-def plan(job: RegisterJob) -> Plan:
-    """The plan of a `register` job."""
-    frame, spec = job.frame, nominal_spec(job)
-    size = estimate.itemsize(job.tiles)
+def plan(
+    run: RunFolder, frame: Frame, tiles: TileList, output: OutputSettings, *, direct: bool
+) -> Plan:
+    """The plan of a `register` job; `direct`: both files can be read in parts."""
+    spec, size = nominal_spec(run, frame, output), estimate.itemsize(tiles)
     voxels = [math.prod(shape) for shape in frame.shapes]
     nodes, shard = math.prod(frame.lattice.shape), math.prod(spec.shard)
     reduced = 12 * frame.reduced_block**3
     stages = [
-        estimate.convert(job.tiles, needed=not all(s.direct for s in job.sources)),
+        estimate.convert(tiles, needed=not direct),
         StagePlan(
             "reduce", sum(math.prod(-(-n // frame.reduced_block) for n in s)
                           for s in frame.shapes),
@@ -53,15 +52,15 @@ def plan(job: RegisterJob) -> Plan:
         StagePlan(
             "render", math.prod(-(-n // s) for n, s in zip(spec.shape, spec.shard, strict=True)),
             voxels[MOVING] * size, voxels[FIXED] * size * 4 // 3, round(shard * size * 6 + 60e6),
-            voxels[FIXED] * len(job.tiles.channels) / _RENDER_VOXELS_PER_S,
+            voxels[FIXED] * len(tiles.channels) / _RENDER_VOXELS_PER_S,
         ),
         estimate.pyramid(spec, size),
     ]  # fmt: skip
     what = (
         f"fixed {_words(frame.shapes[FIXED])}, moving {_words(frame.shapes[MOVING])} "
-        f"{job.output_settings.dtype}, {len(job.tiles.channels)} channels",
+        f"{output.dtype}, {len(tiles.channels)} channels",
         f"{len(frame.blocks)} chunks, {nodes} nodes",
-        f"-> {job.run_folder.volume}: {_words(spec.shape)} (tczyx), {len(spec.levels)} levels, "
+        f"-> {run.volume}: {_words(spec.shape)} (tczyx), {len(spec.levels)} levels, "
         f"shards {_words(spec.shard)}",
     )
     return Plan(tuple(stages), estimate.BASE_MEMORY, what)
@@ -83,16 +82,10 @@ def _matching(frame: Frame, number: int) -> StagePlan:
     )  # fmt: skip
 
 
-def nominal_spec(job: RegisterJob) -> VolumeSpec:
+def nominal_spec(run: RunFolder, frame: Frame, output: OutputSettings) -> VolumeSpec:
     """The volume that will be written."""
-    wanted, run = job.output_settings, job.run_folder
-    whole = Box.of_shape(job.frame.shapes[FIXED])
-    return volume_spec(canvas_on(whole, wanted, run.format), wanted, run)
-
-
-def coarse_levels(job: RegisterJob) -> tuple[int, ...]:
-    """Levels that the render stage leaves to make."""
-    return nominal_spec(job).group_starts[1:]
+    whole = Box.of_shape(frame.shapes[FIXED])
+    return volume_spec(canvas_on(whole, output, run.format), output, run)
 
 
 def _words(shape: tuple[int, ...]) -> str:

@@ -177,5 +177,6 @@ def _folded(offsets: Field, stride: tuple[float, ...], least: float) -> Bool[np.
     """The nodes within two of a cell that folds, or nearly so."""
     m = CoordinateMap(offsets, (0.0,) * len(stride), stride)
     bad = np.zeros(offsets.shape[1:], bool)
-    bad[tuple(slice(0, n - 1) for n in bad.shape)] = jacobian(m) < least
+    cells = jacobian(m)
+    bad[tuple(map(slice, cells.shape))] = cells < least
     return np.asarray(ndimage.maximum_filter(bad, size=5))

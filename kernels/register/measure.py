@@ -25,7 +25,7 @@ from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, on_lattice
 from warpbeam.kernels.maps.interpolate import offsets_at
 
-Volume = Float32[np.ndarray, "z y x"]
+Volume = Float32[np.ndarray, "_ _ _"]
 Field = Float[np.ndarray, "d *nodes"]
 
 # Keys' cubic looks at two nodes either side.
@@ -91,10 +91,10 @@ class Area:
         Args:
             lattice: all nodes, in voxels of the level.
         """
-        reach = [w / 2 + _MARGIN + (0 if given.search is None else s)
-                 for w, s in zip(given.window, given.search or given.window, strict=True)]  # fmt: skip
-        halo = [math.ceil((r + 1) / s) + _NODES_AROUND
-                for r, s in zip(reach, lattice.stride, strict=True)]  # fmt: skip
+        search = given.search or (0,) * lattice.ndim
+        reach = [w / 2 + s + _MARGIN for w, s in zip(given.window, search, strict=True)]
+        steps = zip(reach, lattice.stride, strict=True)
+        halo = [math.ceil((r + 1) / s) + _NODES_AROUND for r, s in steps]
         wide = Box.of_shape(most, nodes.start).pad(halo)
         rows = list(zip(lattice.origin, lattice.stride, nodes.start, most, reach, strict=True))
         start = tuple(math.floor(o + s * a - r) for o, s, a, _, r in rows)

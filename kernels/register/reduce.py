@@ -12,7 +12,7 @@ _LEAST_KNOWN = 0.5
 
 
 def mean_of_known(
-    volume: Float32[np.ndarray, "z y x"], factors: Sequence[int]
+    volume: Float32[np.ndarray, "_ _ _"], factors: Sequence[int]
 ) -> Float32[np.ndarray, "_ _ _"]:
     """A volume reduced by whole factors; NaN = not known.
 

@@ -24,8 +24,8 @@ from warpbeam.kernels.montage.contrast import band_pass, limit
 from warpbeam.kernels.montage.correlation import correlate
 from warpbeam.kernels.register.linear_fit import LinearFit, LinearModel, fit_linear
 
-Volume = Float32[np.ndarray, "z y x"]
-Mask = Bool[np.ndarray, "z y x"]
+Volume = Float32[np.ndarray, "_ _ _"]
+Mask = Bool[np.ndarray, "_ _ _"]
 
 _BAND = (0.7, 6.0)  # Gaussian scales of the band-pass, voxels
 _LIMIT = 3.0

@@ -33,6 +33,12 @@ class Pair:
         return np.linalg.norm(apart[:, self.seen], axis=0)
 
 
+def steepness(pair: Pair) -> float:
+    """Root mean square of the gradient of the whole displacement over the voxels in view."""
+    slopes = [np.gradient(part, axis=a) for part in pair.truth for a in range(3)]
+    return float(np.sqrt(sum(s[pair.seen] ** 2 for s in slopes).mean()))
+
+
 def rotation(degrees: float) -> np.ndarray:
     """About an oblique axis (Rodrigues)."""
     axis = np.array([0.6, 0.5, 0.62])

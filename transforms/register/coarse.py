@@ -44,10 +44,12 @@ class CoarseSettings:
 
 
 class Coarse(NamedTuple):
-    """What the stage `coarse` stored: the matrix, and mean and deviation of both volumes."""
+    """What the stage `coarse` stored: the matrix, mean and deviation of both volumes, and the
+    matrix if the corners of both volumes were one point."""
 
     matrix: affine.Matrix
     contrasts: tuple[tuple[float, float], tuple[float, float]]
+    physical: affine.Matrix
 
 
 def one_start(reduced: Ledger) -> Iterator[Unit]:
@@ -94,6 +96,7 @@ class FitWhole:
         contrasts = [contrast(volume) for volume in (fixed, moving)]
         record = {
             "matrix": total.tolist(),
+            "physical": frame.physical().tolist(),
             "contrasts": contrasts,
             "score": score,
             "spread_px": spread,
@@ -107,7 +110,7 @@ def load_coarse(run: RunFolder) -> Coarse:
     """The coarse map of a run."""
     found = store.read_json(coarse_uri(run))
     first, second = (tuple(c) for c in found["contrasts"])
-    return Coarse(np.array(found["matrix"]), (first, second))
+    return Coarse(np.array(found["matrix"]), (first, second), np.array(found["physical"]))
 
 
 def _check(fixed: Any, moving: Any) -> None:

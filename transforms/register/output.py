@@ -15,6 +15,7 @@ from warpbeam.kernels.maps.compose import compose
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap
 from warpbeam.kernels.maps.invert import invert
 from warpbeam.kernels.register.measure import total_map, widened
+from warpbeam.kernels.register.nodes import for_straight_lines
 from warpbeam.transforms.canvas import OutputSettings, canvas_on, lay_out, volume_spec
 from warpbeam.transforms.register.chunks import load_field
 from warpbeam.transforms.register.coarse import load_coarse
@@ -57,7 +58,8 @@ class StoreMaps:
     def __call__(self, key: Key, payload: Any) -> Record:
         frame, given = self._frame, self._settings
         matrix = load_coarse(self._run).matrix
-        field = load_field(self._run, frame, len(frame.passes) - 1)
+        solved = load_field(self._run, frame, len(frame.passes) - 1)
+        field = solved.with_offsets(for_straight_lines(solved.u))
         forward = total_map(field, matrix)
         store.write_json(
             self._run.transforms,

@@ -16,7 +16,7 @@ from warpbeam.kernels.register.measure import moved_field
 from warpbeam.transforms.register.chunks import UPPER, load_field
 from warpbeam.transforms.register.frame import Frame, field_uri, matches_uri
 from warpbeam.transforms.stage import Unit
-from warpbeam.transforms.storage import fields
+from warpbeam.transforms.storage import fields, store
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
@@ -37,6 +37,8 @@ class SolveField:
 
     def __call__(self, key: Key, payload: Any) -> Record:
         number, frame = key[1], self._frame
+        if not store.exists(matches_uri(self._run, number)):
+            raise _no_match(number)  # every chunk failed
         values = fields.load(matches_uri(self._run, number)).read().astype(np.float64)
         before = load_field(self._run, frame, number - 1)
         edges = np.reshape(frame.edges, (3, 1, 1, 1))

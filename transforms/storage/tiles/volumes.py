@@ -45,14 +45,12 @@ def read_volumes(
     infos = [_probe(file, name) for file, name in zip(files, NAMES, strict=True)]
     tiles = tuple(
         Tile(
-            0, row, name,
+            0, 0, name,
             tuple(ImageRef(file, channel=c) for c in range(info.channels)),
             info.shape, info.dtype, (0.0, 0.0, 0.0),
             mask=_mask(mask, info.shape),
         )
-        for row, (name, file, info, mask) in enumerate(
-            zip(NAMES, files, infos, masks, strict=True)
-        )
+        for name, file, info, mask in zip(NAMES, files, infos, masks, strict=True)
     )  # fmt: skip
     names = infos[1].channel_names or tuple(str(c) for c in range(infos[1].channels))
     first, second = (given or info.voxel_um for given, info in zip(voxels_um, infos, strict=True))
