@@ -143,9 +143,7 @@ class RegisterJob(Job[RegisterConfig]):
         found.append(PassSettings(4, 2 * window, 0.0, stiff * _COARSE_BENDING[1]))
         if given.finest <= 2:
             found.append(PassSettings(2, 4 / 3 * window, 0.0, stiff * _COARSE_BENDING[2]))
-            found += [PassSettings(2, 4 / 3 * window, 0.0, stiff * _FINE_BENDING)] * (
-                given.steps - 1
-            )
+            found.append(PassSettings(2, 4 / 3 * window, 0.0, stiff * _FINE_BENDING))
         if given.finest == 1:
             found += [PassSettings(1, window, 0.0, stiff)] * given.steps
         return tuple(found)

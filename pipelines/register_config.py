@@ -78,7 +78,9 @@ class LatticeConfig(Section):
     finest: Literal[1, 2, 4] = Field(
         1, description="reduction at which the last pass compares: 2 is some times faster"
     )
-    steps: int = Field(2, ge=1, le=10, description="passes on each of the finer levels")
+    steps: int = Field(
+        1, ge=1, le=10, description="passes on the finest level; two gain a tenth of the error"
+    )
     least_jacobian: float = Field(
         0.1, gt=0, lt=1, description="least volume of a cell beside that of the coarse map"
     )
@@ -88,7 +90,7 @@ class ChunksConfig(Section):
     """What a worker looks at."""
 
     size_px: int = Field(
-        192, ge=32, description="longest side of a chunk, fixed voxels; chunks are of equal size"
+        128, ge=32, description="longest side of a chunk, fixed voxels; chunks are of equal size"
     )
 
 

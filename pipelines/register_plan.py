@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 from warpbeam.kernels.geometry.box import Box
-from warpbeam.kernels.register.measure import Area
 from warpbeam.pipelines import estimate
 from warpbeam.pipelines.plan import Plan, StagePlan
 from warpbeam.transforms.canvas import OutputSettings, canvas_on, volume_spec
@@ -68,10 +67,8 @@ def plan(
 
 def _matching(frame: Frame, number: int) -> StagePlan:
     """One look at all chunks."""
-    level, given = frame.looks[number].level, frame.given(number)
-    first = Box.of_shape(frame.blocks.block)
-    area = Area.around(frame.at_level(level), first, frame.blocks.block, given)
-    region, count = area.region.size, len(frame.blocks)
+    given, first = frame.given(number), Box.of_shape(frame.blocks.block)
+    region, count = frame.area(number, first).region.size, len(frame.blocks)
     seconds = count * region / _MATCH_VOXELS_PER_S
     if given.search is not None:
         seconds += math.prod(frame.lattice.shape) / given.every**3 / _PATCHES_PER_S

@@ -30,7 +30,7 @@ Grid = Float[np.ndarray, "*nodes"]
 Information = Float[np.ndarray, "d d *nodes"]
 
 _ROUNDS = 12
-_SHRINK = 1.4  # of the cutoff from round to round
+_SHRINK = 2.0  # of the cutoff from round to round
 _SETTLED = 1e-3
 _REJECTED = 0.05
 _CG_STEPS = 300

@@ -33,6 +33,8 @@ _NODES_AROUND = 2
 _MARGIN = HALO + 1
 # Moving chunks of nearly the same size share one compiled program.
 _BUCKET = 32
+# Regions are whole bands of `kernels.flow.deform`.
+_WHOLE = 16
 _MIN_COVERAGE = 0.25
 _MIN_SIGNIFICANCE = 3.5
 _PEAK_ERROR = 0.5  # voxels of the level: standard error of a peak between voxels
@@ -85,26 +87,44 @@ class Area:
     region: Box
 
     @classmethod
-    def around(cls, lattice: Lattice, nodes: Box, most: tuple[int, ...], given: Pass) -> Area:
+    def around(
+        cls,
+        lattice: Lattice,
+        nodes: Box,
+        most: tuple[int, ...],
+        given: Pass,
+        extent: tuple[int, ...],
+    ) -> Area:
         """The area of a block of at most `most` nodes, of a size that all blocks share.
 
         Args:
             lattice: all nodes, in voxels of the level.
+            extent: voxels of the level; an axis with a single block looks at no more.
         """
         search = given.search or (0,) * lattice.ndim
-        reach = [w / 2 + s + _MARGIN for w, s in zip(given.window, search, strict=True)]
-        steps = zip(reach, lattice.stride, strict=True)
-        halo = [math.ceil((r + 1) / s) + _NODES_AROUND for r, s in steps]
-        wide = Box.of_shape(most, nodes.start).pad(halo)
-        rows = list(zip(lattice.origin, lattice.stride, nodes.start, most, reach, strict=True))
-        start = tuple(math.floor(o + s * a - r) for o, s, a, _, r in rows)
-        shape = [math.ceil(s * (n - 1) + 2 * r) + 2 for _, s, _, n, r in rows]
-        return cls(nodes, wide, Box.of_shape([-(-n // 16) * 16 for n in shape], start))
+        wide, region = [], []
+        for axis, (first, count) in enumerate(zip(nodes.start, most, strict=True)):
+            if count >= lattice.shape[axis]:
+                wide.append((0, lattice.shape[axis]))
+                region.append((0, extent[axis]))
+                continue
+            stride = lattice.stride[axis]
+            reach = given.window[axis] / 2 + search[axis] + _MARGIN
+            halo = math.ceil((reach + 1) / stride) + _NODES_AROUND
+            wide.append((first - halo, first + count + halo))
+            start = math.floor(lattice.origin[axis] + stride * first - reach)
+            region.append((start, start + math.ceil(stride * (count - 1) + 2 * reach) + 2))
+        whole = [(a, a + -(-(b - a) // _WHOLE) * _WHOLE) for a, b in region]
+        return cls(nodes, _box(wide), _box(whole))
 
     @property
     def inner(self) -> Box:
         """The measured nodes within the wide ones."""
         return self.nodes.relative_to(self.wide.start)
+
+
+def _box(ends: list[tuple[int, int]]) -> Box:
+    return Box(tuple(a for a, _ in ends), tuple(b for _, b in ends))
 
 
 def widened(m: CoordinateMap, nodes: Box) -> CoordinateMap:

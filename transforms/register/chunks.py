@@ -57,11 +57,11 @@ class MatchChunk:
         }
 
     def _measured(self, number: int, nodes: Box) -> tuple[np.ndarray[Any, Any], int]:
-        from warpbeam.kernels.register.measure import Area, measure, moving_box, total_map, widened
+        from warpbeam.kernels.register.measure import measure, moving_box, total_map, widened
 
         frame, coarse = self._frame, load_coarse(self._run)
-        level, given = frame.looks[number].level, frame.given(number)
-        area = Area.around(frame.at_level(level), nodes, frame.blocks.block, given)
+        level = frame.looks[number].level
+        area = frame.area(number, nodes)
         field = load_field(self._run, frame, number - 1, area.wide)
         wide = widened(field, area.wide.relative_to(_held(frame, area.wide).start))
         total = total_map(wide, coarse.matrix)
@@ -71,7 +71,7 @@ class MatchChunk:
             return _packed(np.full((3, *nodes.shape), np.nan), None, None), 0
         fixed = self._reader.read(frame, FIXED, level, area.region)
         moving = self._reader.read(frame, MOVING, level, box)
-        found = measure(fixed, moving, m, (area, box), given, coarse.contrasts)
+        found = measure(fixed, moving, m, (area, box), frame.given(number), coarse.contrasts)
         return _packed(found.shift, found.information, found.ncc), fixed.nbytes + moving.nbytes
 
 

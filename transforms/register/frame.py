@@ -17,7 +17,7 @@ from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.grid import BlockGrid
 from warpbeam.kernels.geometry.lattice import Lattice
-from warpbeam.kernels.register.measure import Pass
+from warpbeam.kernels.register.measure import Area, Pass
 from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.ledger import FOLDER
 from warpbeam.transforms.storage.run_folder import RunFolder
@@ -125,6 +125,14 @@ class Frame:
         every = max(round(asked.window / 2 / stride), 1) if asked.search else 1
         search = tuple(max(round(asked.search / s), 1) for s in size) if asked.search else None
         return Pass(window, search, every, size)
+
+    def area(self, number: int, nodes: Box) -> Area:
+        """What a look at a chunk needs to see."""
+        level = self.looks[number].level
+        extent = self.shape(FIXED, level)
+        return Area.around(
+            self.at_level(level), nodes, self.blocks.block, self.given(number), extent
+        )
 
     def size(self, level: int) -> Sizes:
         """Edges of a voxel of a fixed level, in shortest edges of a fixed voxel."""
