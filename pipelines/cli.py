@@ -56,6 +56,12 @@ def _add_jobs(commands: argparse._SubParsersAction[_Parser]) -> None:
         if name == "register":
             job.add_argument("source", help="job file (.yaml), or fixed volume")
             job.add_argument("moving", nargs="?", help="moving volume")
+            job.add_argument(
+                "--apply",
+                metavar="RUN",
+                help="draw another volume, or move the points of a CSV, by the map of this run: "
+                "warpbeam register OTHER OUT --apply RUN",
+            )
         else:
             job.add_argument("source", help="job file (.yaml), tile list, or folder of images")
         job.add_argument("output", nargs="?", help="folder or bucket prefix of the run")
@@ -221,7 +227,14 @@ def _run_job(options: argparse.Namespace) -> int:
     from warpbeam.pipelines import console
 
     moving, output = _places(options)
-    job = console.make_job(options.job, options.source, output, options.set, moving=moving)
+    applied = getattr(options, "apply", None)
+    if applied is not None and options.source.endswith(".csv"):
+        return console.move_points(applied, options.source, moving)
+    if applied is not None:
+        given = [*options.set, f"registration={applied}"]
+        job = console.make_job("apply", options.source, moving, given)
+    else:
+        job = console.make_job(options.job, options.source, output, options.set, moving=moving)
     stages = options.stages.split(",") if options.stages else None
     return console.run_job(
         job, options.beam, stages=stages, overwrite=options.overwrite, quiet=options.quiet

@@ -16,14 +16,14 @@ from dataclasses import asdict
 from typing import Any
 
 from warpbeam.pipelines import fusing, register_numbers, register_plan
+from warpbeam.pipelines.drawing import add_drawing
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import Job, Outcome
 from warpbeam.pipelines.plan import Plan
 from warpbeam.pipelines.register_config import RegisterConfig
 from warpbeam.transforms.canvas import OutputSettings
-from warpbeam.transforms.pyramid import BuildShard, list_shards
-from warpbeam.transforms.register import chunks, coarse, output, quality, reading, render, solve
-from warpbeam.transforms.register.frame import Frame, PassSettings
+from warpbeam.transforms.register import chunks, coarse, output, quality, reading, solve
+from warpbeam.transforms.register.frame import FIXED, Frame, PassSettings, forward_uri
 from warpbeam.transforms.storage import images
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.images import ImageRef
@@ -100,19 +100,10 @@ class RegisterJob(Job[RegisterConfig]):
             "maps", asdict(maps), functools.partial(output.one_map, last),
             output.StoreMaps(run, frame, maps), critical=True,
         )  # fmt: skip
-        mapped = graph.ledger("maps")
-        graph.map(
-            "canvas", asdict(wanted), functools.partial(output.one_canvas, mapped),
-            output.LayOutRegistered(run, frame, wanted), critical=True,
+        add_drawing(
+            graph, run, frame.shapes[FIXED], wanted, self.config.draw, uri=forward_uri(run),
+            after="maps",
         )  # fmt: skip
-        drawing = render.DrawSettings(self.config.draw.interpolation, self.config.draw.background)
-        graph.map(
-            "render", asdict(drawing), functools.partial(render.list_shards, run, mapped),
-            render.DrawShard(run, drawing),
-        )  # fmt: skip
-        for level in register_plan.nominal_spec(run, frame, wanted).group_starts[1:]:
-            listing = functools.partial(list_shards, run.volume, level, graph.ledger("render"))
-            graph.map(f"pyramid_{level}", None, listing, BuildShard(run.volume))
         judged = functools.partial(chunks.list_chunks, frame, len(frame.passes), last)
         graph.map("quality", None, judged, quality.JudgeChunk(run, frame, self.volumes))
 

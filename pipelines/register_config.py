@@ -128,3 +128,13 @@ class RegisterConfig(JobConfig):
             names = ", ".join(sorted(self.input.model_fields_set))
             raise ValueError(f"input.{names} is for tile lists; see the settings under volumes")
         return self
+
+
+class ApplyConfig(JobConfig):
+    """Another volume in the place of a registered one -> the frame of the fixed one."""
+
+    source_field: ClassVar[str] = "moving"
+
+    moving: str = Field(description="another channel, or labels, of the moving volume")
+    registration: str = Field(description="folder of the run of `warpbeam register`")
+    draw: DrawConfig = DrawConfig()

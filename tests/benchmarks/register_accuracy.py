@@ -117,7 +117,7 @@ def greedy_peer(pair: Pair) -> dict[str, object]:
     )
     threads = f"-threads {os.cpu_count()}"
     with Clock() as clock:
-        tool, metric = Greedy3D(), f"-m NCC 2x2x2 {threads}"
+        tool, metric = Greedy3D(), f"-m NCC 2x2x2 -V 0 {threads}"
         start = f"-i f m -a -dof 12 -n 100x50x10 -ia-image-centers -o a {metric}"
         tool.execute(start, f=fixed, m=moving, a=None)
         tool.execute(f"-i f m -it a -n 100x50x0 -wp 0 -o w {metric}", w=None)

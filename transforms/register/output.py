@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.displacements import DisplacementField
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.storage.volume_spec import VolumeSpec
 from warpbeam.transforms.tiles import as_rows
 
 _BEYOND = 2  # nodes around the fixed volume from which the inverse still knows the moving one
@@ -112,14 +113,23 @@ def one_canvas(mapped: Ledger) -> Iterator[Unit]:
     yield ("canvas",), mapped.fingerprint()
 
 
+def registered_spec(
+    shape: tuple[int, ...], settings: OutputSettings, run: RunFolder, method: str
+) -> VolumeSpec:
+    """The volume in the frame of a fixed one of `shape`; `method` is that of its pyramid."""
+    canvas = canvas_on(Box.of_shape(shape), settings, run.format)
+    return replace(volume_spec(canvas, settings, run), method=method)
+
+
 class LayOutRegistered:
     """Work of the stage `canvas`: the empty volume in the frame of the fixed one."""
 
-    def __init__(self, run: RunFolder, frame: Frame, settings: OutputSettings) -> None:
-        self._run, self._frame, self._settings = run, frame, settings
+    def __init__(
+        self, run: RunFolder, shape: tuple[int, ...], settings: OutputSettings, method: str
+    ) -> None:
+        self._run, self._shape, self._settings, self._method = run, shape, settings, method
 
     def __call__(self, key: Key, payload: Any) -> Record:
-        whole = Box.of_shape(self._frame.shapes[FIXED])
-        canvas = canvas_on(whole, self._settings, self._run.format)
-        spec = volume_spec(canvas, self._settings, self._run)
+        canvas = canvas_on(Box.of_shape(self._shape), self._settings, self._run.format)
+        spec = registered_spec(self._shape, self._settings, self._run, self._method)
         return lay_out(self._run, canvas, [spec], ("render/", "pyramid_"))

@@ -17,7 +17,6 @@ from warpbeam.transforms.align.render import nodes_around
 from warpbeam.transforms.canvas import load_canvas
 from warpbeam.transforms.fuse import SAMPLE_STRIDE, brightness
 from warpbeam.transforms.keys import ShardKey
-from warpbeam.transforms.register.frame import MOVING, forward_uri
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import displacements, volume
 from warpbeam.transforms.storage.ledger import Ledger, Record
@@ -38,19 +37,22 @@ class DrawSettings:
     background: float
 
 
-def list_shards(run: RunFolder, mapped: Ledger) -> Iterator[Unit]:
+def list_shards(run: RunFolder, before: Ledger) -> Iterator[Unit]:
     """A unit per level-0 shard. Payload: fingerprints of the map and of the moving volume."""
-    canvas, marks = load_canvas(run), mapped.fingerprint()
-    moving = next(s for s in load_sources(run) if s.row == MOVING)
+    canvas, marks = load_canvas(run), before.fingerprint()
+    *_, moving = load_sources(run)
     for block in canvas.grid.indices():
         yield ShardKey(0, block), [marks, canvas.shape, moving]
 
 
 class DrawShard:
-    """Work of the stage `render`: one whole level-0 shard and the levels inside it."""
+    """Work of the stage `render`: one whole level-0 shard and the levels inside it.
 
-    def __init__(self, run: RunFolder, settings: DrawSettings) -> None:
-        self._run, self._settings = run, settings
+    `uri` is of the map from the volume's voxels to those of the last source of the run.
+    """
+
+    def __init__(self, run: RunFolder, settings: DrawSettings, uri: str) -> None:
+        self._run, self._settings, self._uri = run, settings, uri
 
     def setup(self) -> None:
         self._tiles = TileReader(self._run)
@@ -61,7 +63,7 @@ class DrawShard:
         target = volume.open_volume(self._run.volume)
         box = canvas.grid.box(key.block)
         block = Box(box.start[2:], box.stop[2:])
-        stored = displacements.load(forward_uri(self._run))
+        stored = displacements.load(self._uri)
         m = stored.read(nodes=nodes_around(stored.lattice, block))
         extent = Box.of_shape(moving.shape)
         window = needed(m, block, extent, given.interpolation)

@@ -58,6 +58,18 @@ def read_volumes(
                       (infos[0].channels, infos[1].channels))  # fmt: skip
 
 
+def read_volume(file: str) -> TileList:
+    """A single volume, as a list of one tile.
+
+    Raises:
+        InputError: as `read_volumes`.
+    """
+    info = _probe(file, "moving")
+    images = tuple(ImageRef(file, channel=c) for c in range(info.channels))
+    tile = Tile(0, 0, NAMES[1], images, info.shape, info.dtype, (0.0, 0.0, 0.0))
+    return TileList((tile,), info.channel_names or tuple(map(str, range(info.channels))))
+
+
 def _probe(file: str, name: str) -> ImageInfo:
     if not exists(file) and "|" not in file and "*" not in file:
         raise InputError(
