@@ -11,10 +11,12 @@ register.run(RegisterConfig(fixed="fixed.tif", moving="moving.tif", output="regi
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from warpbeam.kernels.register.syn import SynSettings
 from warpbeam.pipelines import fusing, register_numbers, register_plan
 from warpbeam.pipelines.drawing import add_drawing
 from warpbeam.pipelines.graph import JobGraph
@@ -22,7 +24,7 @@ from warpbeam.pipelines.job import Job, Outcome
 from warpbeam.pipelines.plan import Plan
 from warpbeam.pipelines.register_config import RegisterConfig
 from warpbeam.transforms.canvas import OutputSettings
-from warpbeam.transforms.register import chunks, coarse, output, quality, reading, solve
+from warpbeam.transforms.register import chunks, coarse, dense, output, quality, reading, solve
 from warpbeam.transforms.register.frame import FIXED, Frame, PassSettings, forward_uri
 from warpbeam.transforms.storage import images
 from warpbeam.transforms.storage.errors import InputError
@@ -74,7 +76,25 @@ class RegisterJob(Job[RegisterConfig]):
             coarse.FitWhole(run, frame, volumes, start), critical=True,
         )  # fmt: skip
         self._add_passes(graph)
+        if frame.overlap:
+            self._add_dense(graph)
         self._add_volume(graph)
+
+    def _add_dense(self, graph: JobGraph) -> None:
+        run, frame, given = self.run_folder, self.frame, self.config.ants
+        level, least = self.config.lattice.finest, self.config.lattice.least_jacobian
+        settings = SynSettings(given.transform, given.accuracy, given.metric)
+        before = graph.ledger(f"solve_{len(frame.passes) - 1}")
+        graph.map(
+            "dense", [asdict(settings), level],
+            functools.partial(chunks.list_chunks, frame, frame.last, before),
+            dense.RegisterChunk(run, frame, self.volumes, settings, level),
+        )  # fmt: skip
+        registered = graph.ledger("dense")
+        graph.map(
+            "blend", least, functools.partial(dense.one_blend, registered),
+            dense.BlendChunks(run, frame, registered, level, least), critical=True,
+        )  # fmt: skip
 
     def _add_passes(self, graph: JobGraph) -> None:
         run, frame = self.run_folder, self.frame
@@ -94,7 +114,7 @@ class RegisterJob(Job[RegisterConfig]):
 
     def _add_volume(self, graph: JobGraph) -> None:
         run, frame, wanted = self.run_folder, self.frame, self.output_settings
-        last = graph.ledger(f"solve_{len(frame.passes) - 1}")
+        last = graph.ledger("blend" if frame.overlap else f"solve_{frame.last}")
         maps = output.MapSettings(self.voxels, wanted.unit)
         graph.map(
             "maps", asdict(maps), functools.partial(output.one_map, last),
@@ -104,7 +124,7 @@ class RegisterJob(Job[RegisterConfig]):
             graph, run, frame.shapes[FIXED], wanted, self.config.draw, uri=forward_uri(run),
             after="maps",
         )  # fmt: skip
-        judged = functools.partial(chunks.list_chunks, frame, len(frame.passes), last)
+        judged = functools.partial(chunks.list_chunks, frame, frame.last + 1, last)
         graph.map("quality", None, judged, quality.JudgeChunk(run, frame, self.volumes))
 
     @property
@@ -121,8 +141,12 @@ class RegisterJob(Job[RegisterConfig]):
         check = PassSettings(_CHECK_LEVEL, 4 / 3 * given.window_px, 0.0, given.bending_px)
         return Frame(
             (fixed, moving), self.voxels, given.stride_px, self.config.chunks.size_px,
-            self._passes(), check,
+            self._passes(), check, self.config.ants.overlap_px if self._is_dense else 0,
         )  # fmt: skip
+
+    @property
+    def _is_dense(self) -> bool:
+        return self.config.engine == "ants"
 
     def _passes(self) -> tuple[PassSettings, ...]:
         """Coarse to fine: a search, then deformation steps on levels 4, 2 and 1."""
@@ -132,6 +156,8 @@ class RegisterJob(Job[RegisterConfig]):
         if given.search_px:
             found.append(PassSettings(4, 2 * window, given.search_px, stiff * _COARSE_BENDING[0]))
         found.append(PassSettings(4, 2 * window, 0.0, stiff * _COARSE_BENDING[1]))
+        if self._is_dense:  # ANTs does the rest
+            return tuple(found)
         if given.finest <= 2:
             found.append(PassSettings(2, 4 / 3 * window, 0.0, stiff * _COARSE_BENDING[2]))
             found.append(PassSettings(2, 4 / 3 * window, 0.0, stiff * _FINE_BENDING))
@@ -167,7 +193,15 @@ class RegisterJob(Job[RegisterConfig]):
         )
 
     def check(self) -> None:
-        """Refuses channels that are not there."""
+        """Refuses channels that are not there, and an engine that is not installed."""
+        if self._is_dense and importlib.util.find_spec("ants") is None:
+            raise InputError(
+                "the engine is not installed",
+                where="engine",
+                expected="the package antspyx for engine ants",
+                got="no such package",
+                fix="pip install warpbeam[ants], or choose engine match",
+            )
         given = self.config.volumes
         for name, channel, count in zip(
             ("fixed", "moving"), (given.fixed_channel, given.moving_channel), self.pair.channels,

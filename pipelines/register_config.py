@@ -94,6 +94,27 @@ class ChunksConfig(Section):
     )
 
 
+class AntsConfig(Section):
+    """How ANTs registers a chunk (engine: ants; needs the package antspyx)."""
+
+    transform: Literal["SyNOnly", "SyN", "Elastic"] = Field(
+        "SyNOnly",
+        description="model; SyN and Elastic fit an affine map to each chunk first, which ANTs "
+        "samples at random, so that two runs differ",
+    )
+    accuracy: Literal["dry", "low", "medium", "high"] = Field(
+        "medium",
+        description="iterations on a quarter, half and the whole of the resolution: 1 0 0, "
+        "20 10 0, 40 20 0, 100 70 20",
+    )
+    metric: Literal["mattes", "CC"] = Field(
+        "mattes", description="mutual information (32 bins), or local correlation (radius 2)"
+    )
+    overlap_px: int = Field(
+        16, ge=4, description="how far a chunk reaches into its neighbours, fixed voxels"
+    )
+
+
 class DrawConfig(Section):
     """How the moving volume is drawn in the frame of the fixed one."""
 
@@ -110,14 +131,16 @@ class RegisterConfig(JobConfig):
 
     fixed: str = Field(description="volume that stays: TIFF, OME-TIFF, OME-Zarr, Zarr or N5")
     moving: str = Field(description="volume that is moved onto it")
-    engine: Literal["match"] = Field(
+    engine: Literal["match", "ants"] = Field(
         "match",
-        description="match: chunks emit matches, and one field is solved from all of them",
+        description="match: chunks emit matches, and one field is solved from all of them; ants: "
+        "coarse matches, then overlapping chunks by ANTs, whose displacements are blended",
     )
     volumes: VolumesConfig = VolumesConfig()
     coarse: CoarseConfig = CoarseConfig()
     lattice: LatticeConfig = LatticeConfig()
     chunks: ChunksConfig = ChunksConfig()
+    ants: AntsConfig = AntsConfig()
     draw: DrawConfig = DrawConfig()
     volume: VolumeConfig = VolumeConfig()
 

@@ -24,7 +24,7 @@ def numbers(graph: JobGraph, run: RunFolder, frame: Frame, seconds: float) -> di
     rows = [_row(key, record) for key, record in graph.ledger("quality").records()]
     tables.write(run.table("chunks"), rows)
     start = _only(graph, "coarse")
-    solved = _only(graph, f"solve_{len(frame.passes) - 1}")
+    solved = _only(graph, "blend" if frame.overlap else f"solve_{frame.last}")
     maps = _only(graph, "maps")
     poor = [row["chunk"] for row in rows if row["poor"]]
     return {
@@ -34,6 +34,7 @@ def numbers(graph: JobGraph, run: RunFolder, frame: Frame, seconds: float) -> di
         "poor_chunks": poor,
         "matches": solved["matches"],
         "rejected_fraction": solved["rejected"] / max(solved["matches"], 1),
+        **_of_dense(solved),
         "left_median_px": _median(rows, "left_median_px"),
         "left_p95_px": _median(rows, "left_p95_px"),
         "ncc_before": _median(rows, "ncc_before"),
@@ -52,6 +53,12 @@ def _row(key: tuple[Any, ...], record: dict[str, Any]) -> dict[str, Any]:
     named = {"chunk": ",".join(map(str, key[1])), "z": z, "y": y, "x": x, "poor": bool(poor)}
     measured = {k: v for k, v in record.items() if k not in ("start_voxel", "bytes_read")}
     return named | measured
+
+
+def _of_dense(solved: dict[str, Any]) -> dict[str, Any]:
+    """What only a dense engine has."""
+    names = ("left_out", "disagreement_median_px", "disagreement_p95_px")
+    return {name: solved[name] for name in names if name in solved}
 
 
 def _only(graph: JobGraph, stage: str) -> dict[str, Any]:

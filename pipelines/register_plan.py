@@ -24,6 +24,8 @@ _PATCHES_PER_S = 400
 _NODES_PER_S = 12e3
 _RENDER_VOXELS_PER_S = 15e6
 _BYTES_PER_NODE = 3000
+_ANTS_BYTES_PER_VOXEL = 380
+_ANTS_VOXELS_PER_S = 0.2e6
 _BYTES_PER_VOXEL = 40  # of a chunk with its surroundings
 
 
@@ -43,11 +45,12 @@ def plan(
             sum(voxels) * size, sum(voxels) // 2, reduced, sum(voxels) / _REDUCE_VOXELS_PER_S,
         ),
         StagePlan("coarse", 1, 0, 0, _JAX_MEMORY + 120_000_000, 5.0),
-        *(_matching(frame, number) for number in range(len(frame.looks))),
+        *(_matching(frame, number) for number in (*range(len(frame.passes)), frame.last + 1)),
         StagePlan(
             "solve", len(frame.passes), 40 * nodes, 12 * nodes, _BYTES_PER_NODE * nodes,
             len(frame.passes) * nodes / _NODES_PER_S,
         ),
+        *([_dense(frame)] if frame.overlap else []),
         StagePlan(
             "render", math.prod(-(-n // s) for n, s in zip(spec.shape, spec.shard, strict=True)),
             voxels[MOVING] * size, voxels[FIXED] * size * 4 // 3, round(shard * size * 6 + 60e6),
@@ -72,10 +75,20 @@ def _matching(frame: Frame, number: int) -> StagePlan:
     seconds = count * region / _MATCH_VOXELS_PER_S
     if given.search is not None:
         seconds += math.prod(frame.lattice.shape) / given.every**3 / _PATCHES_PER_S
-    name = "quality" if number == len(frame.passes) else f"match_{number}"
+    name = "quality" if number > frame.last else f"match_{number}"
     return StagePlan(
         name, count, 8 * count * region, 40 * math.prod(frame.lattice.shape),
         _JAX_MEMORY + _BYTES_PER_VOXEL * region, seconds,
+    )  # fmt: skip
+
+
+def _dense(frame: Frame) -> StagePlan:
+    """ANTs on all chunks."""
+    region = max(frame.overlapping(b, 1)[1].size for b in frame.blocks.indices())
+    count = len(frame.blocks)
+    return StagePlan(
+        "dense", count, 8 * count * region, 0, _ANTS_BYTES_PER_VOXEL * region,
+        count * region / _ANTS_VOXELS_PER_S,
     )  # fmt: skip
 
 

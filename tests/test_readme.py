@@ -59,6 +59,8 @@ def test_the_commands_and_the_python_example_run(tmp_path, monkeypatch, capsys):
     make_tiles(tmp_path)
     write_stack(tmp_path / "sections", make_stack(4, (224, 240)))
     write_pair(tmp_path, make_pair((24, 48, 48)))
+    (tmp_path / "labels.tif").write_bytes((tmp_path / "moving.tif").read_bytes())
+    (tmp_path / "points.csv").write_text("z,y,x\n12,24,24\n")
     (text,) = blocks("yaml")
     (tmp_path / "job.yaml").write_text(text)
     for command in commands():

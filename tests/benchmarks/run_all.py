@@ -27,6 +27,7 @@ FULL = [
     "align_stack.py --sections 60",
     "align_speed.py",
     "register_accuracy.py --shape 96 128 128",
+    "register_memory.py --sides 96 192",
     "demo_agreement.py",
     "start_up.py",
 ]
@@ -40,6 +41,7 @@ SMALL = [
     "align_stack.py --sections 12 --block 6 --size 160 --patch 64",
     "align_speed.py --size 512 --sections 4 --preset em_2d",
     "register_accuracy.py --shape 40 56 56 --largest 2 --repeats 1",
+    "register_memory.py --sides 48 --chunk 64",
     "demo_agreement.py",
     "start_up.py",
 ]

@@ -60,7 +60,7 @@ class MatchChunk:
         from warpbeam.kernels.register.measure import measure, moving_box, total_map, widened
 
         frame, coarse = self._frame, load_coarse(self._run)
-        level = frame.looks[number].level
+        level = frame.look(number).level
         area = frame.area(number, nodes)
         field = load_field(self._run, frame, number - 1, area.wide)
         wide = widened(field, area.wide.relative_to(_held(frame, area.wide).start))

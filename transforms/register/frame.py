@@ -57,6 +57,8 @@ class Frame:
     most: fixed voxels on a side of a chunk, at most.
     passes: in order.
     check: a last look, which says how well the volumes lie on one another.
+    overlap: fixed voxels by which chunks of a dense engine reach into their neighbours; 0 where
+        there is no dense engine.
     """
 
     shapes: tuple[tuple[int, ...], tuple[int, ...]]
@@ -65,6 +67,7 @@ class Frame:
     most: int
     passes: tuple[PassSettings, ...]
     check: PassSettings
+    overlap: int = 0
 
     @functools.cached_property
     def edges(self) -> Sizes:
@@ -101,6 +104,15 @@ class Frame:
         """The passes, then the check."""
         return (*self.passes, self.check)
 
+    def look(self, number: int) -> PassSettings:
+        """A pass, or the check behind the last field."""
+        return self.check if number > self.last else self.passes[number]
+
+    @property
+    def last(self) -> int:
+        """The number of the last field: that of a dense engine follows those of the passes."""
+        return len(self.passes) - (0 if self.overlap else 1)
+
     @property
     def coarse(self) -> int:
         """The level on which whole volumes are compared."""
@@ -118,7 +130,7 @@ class Frame:
 
     def given(self, number: int) -> Pass:
         """A look in voxels of its level."""
-        asked = self.looks[number]
+        asked = self.look(number)
         size = self.size(asked.level)
         window = tuple(max(asked.window / s, _LEAST_WINDOW) for s in size)
         stride = min(n * e for n, e in zip(self.lattice.stride, self.edges, strict=True))
@@ -128,11 +140,31 @@ class Frame:
 
     def area(self, number: int, nodes: Box) -> Area:
         """What a look at a chunk needs to see."""
-        level = self.looks[number].level
+        level = self.look(number).level
         extent = self.shape(FIXED, level)
         return Area.around(
             self.at_level(level), nodes, self.blocks.block, self.given(number), extent
         )
+
+    def overlapping(self, block: tuple[int, ...], level: int) -> tuple[Box, Box]:
+        """Nodes of a chunk of a dense engine, and the voxels of a level that it looks at."""
+        core = self.blocks.box(block)
+        lattice, extent = self.at_level(level), Box.of_shape(self.shape(FIXED, level))
+        reach = [self.overlap / k for k in self.factors(FIXED, level)]
+        ends = [(lattice.along(a)[core.start[a]] - reach[a],
+                 lattice.along(a)[core.stop[a] - 1] + reach[a]) for a in range(3)]  # fmt: skip
+        region = extent & Box(
+            tuple(math.floor(a) for a, _ in ends), tuple(math.ceil(b) + 1 for _, b in ends)
+        )
+        held = []
+        for axis in range(3):
+            along = lattice.along(axis)
+            inside = np.flatnonzero(
+                (along >= region.start[axis] - 1e-6) & (along <= region.stop[axis] - 1 + 1e-6)
+            )
+            own = (core.start[axis], core.stop[axis] - 1)
+            held.append((int(min(inside[0], own[0])), int(max(inside[-1], own[1])) + 1))
+        return Box(tuple(a for a, _ in held), tuple(b for _, b in held)), region
 
     def size(self, level: int) -> Sizes:
         """Edges of a voxel of a fixed level, in shortest edges of a fixed voxel."""
@@ -186,6 +218,11 @@ def matches_uri(run: RunFolder, number: int) -> str:
 def field_uri(run: RunFolder, number: int) -> str:
     """The displacement behind a pass: [3, *nodes], fixed voxels."""
     return _work(run, f"field_{number}")
+
+
+def dense_uri(run: RunFolder, block: tuple[int, ...]) -> str:
+    """What a chunk of a dense engine says at its nodes: displacement in fixed voxels, weight."""
+    return _work(run, "dense_" + "_".join(map(str, block)))
 
 
 def coarse_uri(run: RunFolder) -> str:

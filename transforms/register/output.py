@@ -59,7 +59,7 @@ class StoreMaps:
     def __call__(self, key: Key, payload: Any) -> Record:
         frame, given = self._frame, self._settings
         matrix = load_coarse(self._run).matrix
-        solved = load_field(self._run, frame, len(frame.passes) - 1)
+        solved = load_field(self._run, frame, frame.last)
         field = solved.with_offsets(for_straight_lines(solved.u))
         forward = total_map(field, matrix)
         store.write_json(

@@ -31,9 +31,8 @@ class JudgeChunk(MatchChunk):
         first = next((i for i, p in enumerate(frame.passes) if not p.search), 0)
         box = Box((9, *nodes.start), (10, *nodes.stop))
         before = fields.load(matches_uri(self._run, first)).read(box)[0]
-        end = len(frame.passes) - 1
         inside = Box(nodes.start, tuple(b + 1 for b in nodes.stop))
-        folds = jacobian(load_field(self._run, frame, end, inside))
+        folds = jacobian(load_field(self._run, frame, frame.last, inside))
         return {
             "bytes_read": read,
             "start_voxel": [s * b for s, b in zip(frame.lattice.stride, nodes.start, strict=True)],
