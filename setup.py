@@ -42,6 +42,7 @@ setup(
         "ants": ["antspyx"],
         "torch": ["torch"],
         "test": [
+            "antspyx",
             "beartype",
             "build",
             "hypothesis",

@@ -20,6 +20,7 @@ _JOBS = {
     "stitch": "place overlapping tiles and fuse them into one volume",
     "align": "align a stack of serial sections into one volume",
     "fuse": "fuse tiles whose matrices are known",
+    "register": "register a moving volume onto a fixed one",
 }
 
 
@@ -52,7 +53,17 @@ class _Parser(argparse.ArgumentParser):
 def _add_jobs(commands: argparse._SubParsersAction[_Parser]) -> None:
     for name, what in _JOBS.items():
         job = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
-        job.add_argument("source", help="job file (.yaml), tile list, or folder of images")
+        if name == "register":
+            job.add_argument("source", help="job file (.yaml), or fixed volume")
+            job.add_argument("moving", nargs="?", help="moving volume")
+            job.add_argument(
+                "--apply",
+                metavar="RUN",
+                help="draw another volume, or move the points of a CSV, by the map of this run: "
+                "warpbeam register OTHER OUT --apply RUN",
+            )
+        else:
+            job.add_argument("source", help="job file (.yaml), tile list, or folder of images")
         job.add_argument("output", nargs="?", help="folder or bucket prefix of the run")
         _add_settings(job)
         job.add_argument("--stages", help="run these stages alone, comma-separated")
@@ -72,7 +83,8 @@ def _plan(commands: argparse._SubParsersAction[_Parser]) -> None:
     what = "what a job will do, need and cost; nothing is written"
     plan = commands.add_parser("plan", help=what, description=what, allow_abbrev=False)
     plan.add_argument("job", choices=_JOBS)
-    plan.add_argument("source", help="job file (.yaml), tile list, or folder of images")
+    plan.add_argument("source", help="job file (.yaml), tile list, folder, or fixed volume")
+    plan.add_argument("moving", nargs="?", help="moving volume of `register`")
     plan.add_argument("output", nargs="?", help="folder or bucket prefix of the run")
     _add_settings(plan)
     plan.set_defaults(call=_run_plan)
@@ -214,18 +226,40 @@ def _run_job(options: argparse.Namespace) -> int:
     _one_thread_per_call()
     from warpbeam.pipelines import console
 
-    job = console.make_job(options.job, options.source, options.output, options.set)
+    moving, output = _places(options)
+    applied = getattr(options, "apply", None)
+    if applied is not None and options.source.endswith(".csv"):
+        return console.move_points(applied, options.source, moving)
+    if applied is not None:
+        given = [*options.set, f"registration={applied}"]
+        job = console.make_job("apply", options.source, moving, given)
+    else:
+        job = console.make_job(options.job, options.source, output, options.set, moving=moving)
     stages = options.stages.split(",") if options.stages else None
     return console.run_job(
         job, options.beam, stages=stages, overwrite=options.overwrite, quiet=options.quiet
     )
 
 
+def _is_job_file(source: str) -> bool:
+    return source.endswith((".yaml", ".yml"))
+
+
+def _places(options: argparse.Namespace) -> tuple[str | None, str | None]:
+    """Moving volume and output: one place behind a source is the output, unless the source is a
+    volume to be registered."""
+    moving, output = getattr(options, "moving", None), options.output
+    if options.job == "register" and not _is_job_file(options.source):
+        return moving, output
+    return None, output or moving
+
+
 def _run_plan(options: argparse.Namespace) -> int:
     from warpbeam.pipelines import console
 
-    output = options.output or (None if options.source.endswith((".yaml", ".yml")) else "OUTPUT")
-    job = console.make_job(options.job, options.source, output, options.set)
+    moving, output = _places(options)
+    output = output or (None if _is_job_file(options.source) else "OUTPUT")
+    job = console.make_job(options.job, options.source, output, options.set, moving=moving)
     return console.show_plan(job)
 
 

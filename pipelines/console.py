@@ -12,12 +12,20 @@ from typing import Any
 from warpbeam.pipelines import config as configuration
 from warpbeam.pipelines.job import Job, Outcome
 from warpbeam.transforms import progress
+from warpbeam.transforms.storage.errors import InputError
 
 _MOST_FAILURES_SHOWN = 20
 _LOG_EVERY_S = 10.0
 
 
-def make_job(name: str, source: str, output: str | None, settings: Sequence[str]) -> Job[Any]:
+def make_job(
+    name: str,
+    source: str,
+    output: str | None,
+    settings: Sequence[str],
+    *,
+    moving: str | None = None,
+) -> Job[Any]:
     """A job from what stands on the command line.
 
     Raises:
@@ -35,6 +43,8 @@ def make_job(name: str, source: str, output: str | None, settings: Sequence[str]
         given.setdefault(model.source_field, source)
         if output is not None:
             given.setdefault("output", output)
+    if moving is not None:
+        given.setdefault("moving", moving)
     return kind(configuration.load(model, path, given))
 
 
@@ -47,9 +57,34 @@ def _job_kind(name: str) -> type[Job[Any]]:
         from warpbeam.pipelines.align import AlignJob
 
         return AlignJob
+    if name == "apply":
+        from warpbeam.pipelines.apply import ApplyJob
+
+        return ApplyJob
+    if name == "register":
+        from warpbeam.pipelines.register import RegisterJob
+
+        return RegisterJob
     from warpbeam.pipelines.fuse import FuseJob
 
     return FuseJob
+
+
+def move_points(registration: str, source: str, target: str | None) -> int:
+    """Moves the points of a CSV file; exit status 1 where some have no place."""
+    from warpbeam.pipelines import apply
+
+    if target is None:
+        raise InputError(
+            "there is no place for the moved points",
+            where="the command line",
+            expected="warpbeam register POINTS.csv MOVED.csv --apply RUN",
+            got="one file",
+            fix="name the file to be written",
+        )
+    lost = apply.move_points(registration, source, target)
+    sys.stdout.write(f"{target}: {lost} points have no place in the fixed volume\n")
+    return 1 if lost else 0
 
 
 def show_plan(job: Job[Any]) -> int:

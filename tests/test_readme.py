@@ -17,6 +17,7 @@ from phantoms import (
     write_tiff,
 )
 from stacks import make_stack, write_stack
+from volumes import make_pair, write_pair
 
 from warpbeam.pipelines import cli
 from warpbeam.pipelines.options import pipeline_options
@@ -57,6 +58,9 @@ def test_the_commands_and_the_python_example_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_tiles(tmp_path)
     write_stack(tmp_path / "sections", make_stack(4, (224, 240)))
+    write_pair(tmp_path, make_pair((24, 48, 48)))
+    (tmp_path / "labels.tif").write_bytes((tmp_path / "moving.tif").read_bytes())
+    (tmp_path / "points.csv").write_text("z,y,x\n12,24,24\n")
     (text,) = blocks("yaml")
     (tmp_path / "job.yaml").write_text(text)
     for command in commands():

@@ -28,6 +28,11 @@ def set_up_process() -> None:
         ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, _ARENAS)
 
 
+def set_up_ants() -> None:
+    """One thread per call of ITK. Takes effect if ANTs was not imported before."""
+    os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
+
+
 @functools.cache
 def set_up_jax() -> None:
     """One thread per JAX program on a CPU, and compiled programs kept on disk.

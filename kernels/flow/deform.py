@@ -34,6 +34,8 @@ _MAX_STEP_PX = 1.5
 _STRAIGHT = 2
 # A direction with this little of the information of the best one is not observed.
 _LEAST_EIGENVALUE = 0.02
+# Images that agree entirely are no better than this share of their variance.
+_LEAST_NOISE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,14 @@ class Step:
     """What is left at each node, voxels; NaN where too little is known.
 
     `ncc` is that under the window before the step, `coverage` the known fraction of the window.
+    `information` is the inverse covariance of the shift (px^-2) if every voxel under the window
+    had noise of its own: the normal matrix over the variance that is left. 0 where not known.
     """
 
     shift: Float[np.ndarray, "d *nodes"]
     ncc: Float[np.ndarray, "*nodes"]
     coverage: Float[np.ndarray, "*nodes"]
+    information: Float[np.ndarray, "d d *nodes"]
 
 
 def deformation_step(
@@ -74,6 +79,22 @@ def deformation_step(
         nodes=tables.nodes,
     )
     return _solve(np.asarray(sums, np.float64), tables.total, min_coverage)
+
+
+def deformed(
+    moving: Float32[jax.Array, "*haloed2"],
+    vectors: Float[np.ndarray, "d *nodes"],
+    lattice: Lattice,
+    shape: tuple[int, ...],
+) -> Float32[jax.Array, "*haloed"]:
+    """`moving` (with its halo) at the voxels of an image of `shape`, and a halo around them, plus
+    the displacement that the nodes span; NaN where that is not known."""
+    axes = range(len(shape))
+    spread = tuple(
+        jnp.asarray(interpolation(lattice, a, np.arange(-HALO, shape[a] + HALO)), jnp.float32)
+        for a in axes
+    )
+    return _deformed(moving, jnp.asarray(vectors, jnp.float32), spread)
 
 
 @dataclass(frozen=True)
@@ -292,16 +313,24 @@ def _solve(sums: Float[np.ndarray, "k *nodes"], total: float, min_coverage: floa
     variance = (ff - f * f / count) * (mm - m * m / count)
     known = (w >= min_coverage * total) & (variance > (1e-4 * count) ** 2)
     matrix[~known] = np.eye(rank + 2)
-    shift = _reduced(matrix, right, rank)
+    shift, normal = _reduced(matrix, right, rank)
     shift[~known] = np.nan
     ncc = np.where(known, (fm - f * m / count) / np.sqrt(np.where(known, variance, 1)), np.nan)
-    return Step(shift.T.reshape(rank, *nodes), ncc.reshape(nodes), (w / total).reshape(nodes))
+    left = np.sqrt(np.where(known, variance, 1)) / count * np.maximum(1 - ncc**2, _LEAST_NOISE)
+    information = np.where(known, normal.transpose(1, 2, 0) / left, 0)
+    return Step(
+        shift.T.reshape(rank, *nodes),
+        ncc.reshape(nodes),
+        (w / total).reshape(nodes),
+        information.reshape(rank, rank, *nodes),
+    )
 
 
 def _reduced(
     matrix: Float[np.ndarray, "n k k"], right: Float[np.ndarray, "n k"], rank: int
-) -> Float[np.ndarray, "n d"]:
-    """The shift alone, gain and offset taken out; 0 along directions that are not observed."""
+) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d d"]]:
+    """The shift alone, gain and offset taken out, and its normal matrix; the shift is 0, and the
+    matrix empty, along directions that are not observed."""
     a, b, c = matrix[:, :rank, :rank], matrix[:, :rank, rank:], matrix[:, rank:, rank:]
     c = c + 1e-6 * np.trace(c, axis1=1, axis2=2)[:, None, None] * np.eye(2)
     solved = np.linalg.solve(c, np.swapaxes(b, 1, 2))
@@ -313,4 +342,5 @@ def _reduced(
     along = np.einsum("nij,ni->nj", axes, rest) / np.where(seen, values, 1)
     shift = np.einsum("nij,nj->ni", axes, np.where(seen, along, 0))
     size = np.abs(shift).max(axis=1, keepdims=True)
-    return shift * np.minimum(1, _MAX_STEP_PX / np.maximum(size, 1e-9))
+    normal = np.einsum("nij,nj,nkj->nik", axes, np.where(seen, values, 0), axes)
+    return shift * np.minimum(1, _MAX_STEP_PX / np.maximum(size, 1e-9)), normal

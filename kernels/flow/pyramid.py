@@ -63,7 +63,7 @@ def _halved(image: jax.Array) -> jax.Array:
     return jnp.where(enough, total / jnp.maximum(known, 1), jnp.nan)
 
 
-def contrast(image: jax.Array) -> tuple[float, float]:
+def contrast(image: jax.Array | np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of the known voxels; (0, 0) where there are none."""
     values = np.asarray(image)
     values = values[np.isfinite(values)].astype(np.float64)

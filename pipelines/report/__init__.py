@@ -24,11 +24,13 @@ from warpbeam.pipelines.report import (
     page,
     seams,
     stack,
+    volumes,
 )
 from warpbeam.pipelines.report.page import Part, Table
 from warpbeam.pipelines.report.reading import Run, read_run
 from warpbeam.pipelines.report.stack_verdict import judge_stack
 from warpbeam.pipelines.report.verdict import judge
+from warpbeam.pipelines.report.volumes_verdict import judge_volumes
 from warpbeam.transforms.storage import store
 
 _PARTS: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
@@ -47,6 +49,16 @@ _PARTS_OF_A_STACK: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
     ("Deformation", stack.deformation_part),
     ("Result", fused.part),
 )
+_PARTS_OF_A_PAIR: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
+    ("Before and after", volumes.overlays_part),
+    ("Deformation", volumes.deformation_part),
+    ("Chunks", volumes.chunks_part),
+    ("Result", fused.part),
+)
+_OF_JOB = {
+    "align": (_PARTS_OF_A_STACK, judge_stack),
+    "register": (_PARTS_OF_A_PAIR, judge_volumes),
+}
 _MOST_FAILURES = 50
 
 _log = logging.getLogger(__name__)
@@ -62,13 +74,12 @@ def write(run_uri: str | os.PathLike[str]) -> str:
         InputError: there is no run.
     """
     run = read_run(run_uri)
-    is_stack = run.summary["job"] == "align"
-    makers = _PARTS_OF_A_STACK if is_stack else _PARTS
+    makers, verdict = _OF_JOB.get(run.summary["job"], (_PARTS, judge))
     parts = [part for name, make in makers if (part := _made(name, make, run))]
     text = page.render(
         title=f"warpbeam {run.summary['job']}",
         place=run.folder.uri,
-        verdict=judge_stack(run) if is_stack else judge(run),
+        verdict=verdict(run),
         numbers=_numbers(run),
         failures=_failures(run),
         parts=parts,

@@ -151,7 +151,7 @@ def read_run(uri: str | os.PathLike[str]) -> Run:
             where=place,
             expected="the folder of a run, with run.json in it",
             got="a folder without it" if store.exists(place) else "nothing",
-            fix="give the output folder of `warpbeam stitch`, `align` or `fuse`",
+            fix="give the output folder of `warpbeam stitch`, `align`, `fuse` or `register`",
         )
     folder = RunFolder(place, summary["config"]["volume"]["format"])
     solved = store.read_bytes(folder.transforms) is not None

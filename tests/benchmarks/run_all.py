@@ -26,6 +26,8 @@ FULL = [
     "elastic_stitch.py",
     "align_stack.py --sections 60",
     "align_speed.py",
+    "register_accuracy.py --shape 96 128 128",
+    "register_memory.py --sides 96 192",
     "demo_agreement.py",
     "start_up.py",
 ]
@@ -38,6 +40,8 @@ SMALL = [
     "elastic_stitch.py --grid 2 --tile 256 --overlap 90 --jitter 6 --repeats 1",
     "align_stack.py --sections 12 --block 6 --size 160 --patch 64",
     "align_speed.py --size 512 --sections 4 --preset em_2d",
+    "register_accuracy.py --shape 40 56 56 --largest 2 --repeats 1",
+    "register_memory.py --sides 48 --chunk 64",
     "demo_agreement.py",
     "start_up.py",
 ]

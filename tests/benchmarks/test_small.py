@@ -27,6 +27,11 @@ LIMITS = {
         and r["blocks_vs_chain_px"]["median"] < 0.1
     ),
     "align_speed.py": lambda r: r["residual_px"]["median"] < 1 and r["source_mpx_per_cpu_s"] > 0,
+    "register_accuracy.py": lambda r: (
+        r["warpbeam"]["median_voxels"] < 0.3 < r["before"]["median_voxels"]
+        and r["warpbeam"]["folded_fraction"] == 0
+    ),
+    "register_memory.py": lambda r: r["peak_mb"]["48"] < r["imports_mb"] + 500,
     "demo_agreement.py": lambda r: r["agreement_median_px"] < 0.6 and r["links_kept"] == 8,
     "start_up.py": lambda r: r["help_s"] < 0.4,
 }

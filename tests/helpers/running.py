@@ -133,3 +133,19 @@ def command(*arguments: str | Path, **options: Any) -> subprocess.CompletedProce
         [sys.executable, "-m", "warpbeam.pipelines.cli", *map(str, arguments)],
         env=environment(), capture_output=True, text=True, check=False, timeout=120, **options,
     )  # fmt: skip
+
+
+REGISTERED = {"chunks": {"size_px": 40}, "lattice": {"search_px": 12.0}}
+
+
+def register(
+    pair: Sequence[Path], output: Path, flags: Sequence[str] = (), **settings: Any
+) -> Outcome:
+    """`register` of a fixed and a moving volume with small chunks and shards."""
+    from warpbeam.pipelines import register
+    from warpbeam.pipelines.register_config import RegisterConfig
+
+    for name, values in REGISTERED.items():
+        settings[name] = values | settings.get(name, {})
+    settings["moving"] = str(pair[1])
+    return _run(register.run, RegisterConfig, pair[0], output, flags, settings)

@@ -149,7 +149,7 @@ def _source_map(
 
     Between nodes a map is bilinear, and so it stays behind an affine matrix.
     """
-    m = inverse.read(z, _nodes_around(inverse.lattice, plane))
+    m = inverse.read(z, nodes_around(inverse.lattice, plane))
     if not m.known.any():
         return None
     to_source = np.linalg.inv(affine.homogeneous(placed.matrix))
@@ -157,7 +157,7 @@ def _source_map(
     return from_absolute(points.T.reshape(m.u.shape), m.lattice)
 
 
-def _nodes_around(lattice: Lattice, plane: Box) -> Box:
+def nodes_around(lattice: Lattice, plane: Box) -> Box:
     """The nodes that the render cells of a plane depend on."""
     whole = plane
     for cell in cells(plane):

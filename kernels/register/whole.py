@@ -1,0 +1,182 @@
+"""How one whole volume lies on another one: a start where the two hardly overlap.
+
+Every shift (and, if wanted, every turn about the three axes) is tried at once on small copies,
+by masked correlation of what a band-pass leaves: the start needs no overlap of cells or any
+resemblance at shift zero. From there patches are matched and a linear map is fitted to them
+robustly, warped, matched again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+from scipy import ndimage
+
+from warpbeam.kernels.flow.match import MatchSettings, match
+from warpbeam.kernels.flow.pyramid import padded
+from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.montage.contrast import band_pass, limit
+from warpbeam.kernels.montage.correlation import correlate
+from warpbeam.kernels.register.linear_fit import LinearFit, LinearModel, fit_linear
+
+Volume = Float32[np.ndarray, "_ _ _"]
+Mask = Bool[np.ndarray, "_ _ _"]
+
+_BAND = (0.7, 6.0)  # Gaussian scales of the band-pass, voxels
+_LIMIT = 3.0
+_LEAST_OVERLAP = 0.15  # of the smaller volume
+_ROUNDS = 4
+_PATCH = 14
+_SEARCH = 5
+_SIGNIFICANCE = 3.5
+_MOST_PATCHES = 600
+_BUCKET = 32  # images of nearly the same size share one compiled program
+_LEAST_PAIRS = 8
+
+
+@dataclass(frozen=True)
+class WholeMatch:
+    """Attributes:
+    matrix: `(4, 4)`, voxels of the fixed volume to those of the moving one.
+    score: in standard deviations of what unrelated volumes reach at one shift.
+    """
+
+    matrix: affine.Matrix
+    score: float
+
+
+def scan(
+    fixed: Volume,
+    moving: Volume,
+    start: affine.Matrix,
+    *,
+    most_degrees: float = 0.0,
+    step_degrees: float = 6.0,
+) -> WholeMatch:
+    """The shift, and the turn within `most_degrees` about each axis, that correlates best.
+
+    Args:
+        fixed, moving: small copies; NaN = no data; shapes may differ.
+        start: fixed to moving, as far as it is known; turns are about the middle of `fixed`.
+        most_degrees: 0 leaves turns out.
+    """
+    still = _prepared(fixed)
+    best = WholeMatch(start, -np.inf)
+    for turn in _turns(fixed.shape, most_degrees, step_degrees):
+        matrix = start @ turn
+        laid, shift = _laid(moving, matrix)
+        found = _shifted(still, _prepared(laid))
+        if found is not None and found[1] > best.score:
+            # fixed[p + t] lies on laid[p], and laid[p] is moving[matrix (p + shift)]
+            back = affine.translation([-float(t) for t in found[0]])
+            best = WholeMatch(matrix @ affine.translation(shift) @ back, found[1])
+    return best
+
+
+def refine(
+    fixed: Volume, moving: Volume, start: affine.Matrix, model: LinearModel
+) -> tuple[affine.Matrix, LinearFit | None]:
+    """A linear map from patches, matched and fitted a few times.
+
+    Returns:
+        The map, and the last fit, in voxels of `fixed`; None where too few patches were found,
+        and then the map is `start`.
+    """
+    matrix, fit = start, None
+    for _ in range(_ROUNDS):
+        pairs = _pairs(fixed, _drawn(moving, matrix, fixed.shape))
+        if len(pairs[0]) < _LEAST_PAIRS:
+            break
+        # all of the linear part is fitted anew, so that no model is left by composing
+        through = affine.apply(matrix, pairs[1])
+        base = np.linalg.inv(start)
+        fit = fit_linear(pairs[0], affine.apply(base, through), model, weights=pairs[2])
+        matrix = start @ fit.matrix
+    return matrix, fit
+
+
+def _turns(shape: tuple[int, ...], most: float, step: float) -> Iterator[affine.Matrix]:
+    angles = [0.0]
+    if most > 0:
+        count = max(round(most / step), 1)
+        angles = (np.arange(-count, count + 1) * (most / count)).tolist()
+    middle = (np.array(shape) - 1) / 2
+    for degrees in itertools.product(angles, repeat=3):
+        linear = np.eye(3)
+        for axis, angle in enumerate(np.deg2rad(degrees)):
+            cross = np.cross(np.eye(3), np.eye(3)[axis])
+            linear = linear @ (
+                np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+            )
+        matrix = np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = linear, middle - linear @ middle
+        yield matrix
+
+
+def _prepared(image: Volume) -> tuple[Volume, Mask]:
+    """Band-passed, with a soft limit, and where it is known."""
+    mask = np.isfinite(image)
+    filled = np.where(mask, image, np.float32(0))
+    return limit(band_pass(filled, mask, *_BAND), mask, _LIMIT), mask
+
+
+def _laid(moving: Volume, matrix: affine.Matrix) -> tuple[Volume, list[float]]:
+    """The whole moving volume on the voxels of the fixed one, and where its first voxel lies."""
+    ends = affine.corners(Box.of_shape(moving.shape))
+    reached = affine.apply(np.linalg.inv(matrix), ends)
+    first = np.floor(reached.min(axis=0)).astype(int)
+    shape = tuple((np.ceil(reached.max(axis=0)).astype(int) - first + 1).tolist())
+    shift = [float(f) for f in first]
+    return _drawn(moving, matrix @ affine.translation(shift), shape), shift
+
+
+def _drawn(moving: Volume, matrix: affine.Matrix, shape: tuple[int, ...]) -> Volume:
+    """Linear interpolation at `matrix p`; NaN outside and next to NaN."""
+    out = ndimage.affine_transform(
+        moving, matrix[:3, :3], matrix[:3, 3], shape, order=1, cval=np.nan, prefilter=False
+    )
+    return out.astype(np.float32)
+
+
+def _shifted(
+    fixed: tuple[Volume, Mask], moving: tuple[Volume, Mask]
+) -> tuple[tuple[int, ...], float] | None:
+    """Shift and significance of the best correlation; None where nothing overlaps."""
+    least = max(64, int(_LEAST_OVERLAP * min(fixed[1].sum(), moving[1].sum())))
+    low = [-round(0.9 * n) for n in moving[0].shape]
+    high = [round(0.9 * n) + 1 for n in fixed[0].shape]
+    found = correlate(
+        fixed[0], moving[0], fixed[1], moving[1], window=(low, high), min_overlap=least
+    )
+    significance = found.significance()
+    index = np.unravel_index(int(np.argmax(significance)), significance.shape)
+    score = float(significance[index])
+    if score <= 0:
+        return None
+    return tuple(int(i) + a for i, a in zip(index, found.first, strict=True)), score
+
+
+def _pairs(
+    fixed: Volume, drawn: Volume
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"], Float[np.ndarray, " n"]]:
+    """Centres of patches, where they lie in the drawn volume, and weights."""
+    patch = tuple(min(_PATCH, max(n // 2, 3)) for n in fixed.shape)
+    search = tuple(min(_SEARCH, max(n // 4, 1)) for n in fixed.shape)
+    stride = max(_PATCH // 2, int((fixed.size / _MOST_PATCHES) ** (1 / 3)))
+    axes = [
+        np.arange(0, max(n - p, 0) + 1, stride) for n, p in zip(fixed.shape, patch, strict=True)
+    ]
+    corners = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    found = match(
+        padded(fixed, None, _BUCKET), padded(drawn, None, _BUCKET),
+        MatchSettings(patch, search, min_overlap=0.5),
+        corners=corners, starts=np.zeros_like(corners),
+    )  # fmt: skip
+    good = np.isfinite(found.shift).all(axis=1) & (found.significance >= _SIGNIFICANCE)
+    centres = corners[good] + (np.array(patch) - 1) / 2
+    return centres, centres + found.shift[good], found.ncc[good].astype(np.float64) ** 2

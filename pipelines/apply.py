@@ -1,0 +1,195 @@
+"""`register --apply`: the map of a registration drawn with another volume, or moving points.
+
+warpbeam register labels.tif labels_registered/ --apply registered/ --set draw.interpolation=nearest
+warpbeam register points.csv moved.csv --apply registered/
+
+from warpbeam.pipelines import apply
+from warpbeam.pipelines.register_config import ApplyConfig
+apply.run(ApplyConfig(registration="registered", moving="other.tif", output="other_registered"))
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from warpbeam.kernels.maps.points import warp_points
+from warpbeam.pipelines import estimate, fusing
+from warpbeam.pipelines.drawing import add_drawing, pyramid_method
+from warpbeam.pipelines.graph import JobGraph
+from warpbeam.pipelines.job import Job, Outcome
+from warpbeam.pipelines.plan import Plan, StagePlan
+from warpbeam.pipelines.register_config import ApplyConfig
+from warpbeam.transforms.canvas import Canvas, OutputSettings, load_canvas
+from warpbeam.transforms.register.frame import forward_uri, inverse_uri
+from warpbeam.transforms.register.output import registered_spec
+from warpbeam.transforms.storage import displacements, store, volume
+from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.ledger import digest
+from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.storage.tiles import TileList, TileOptions
+from warpbeam.transforms.storage.tiles.volumes import read_volume
+from warpbeam.transforms.storage.volume_spec import VolumeSpec
+
+_AXES = ("z", "y", "x")
+_RENDER_VOXELS_PER_S = 15e6
+
+
+class ApplyJob(Job[ApplyConfig]):
+    """Draws another volume through the map of a run of `register`."""
+
+    name = "apply"
+
+    def read(self, options: TileOptions) -> TileList:
+        self._canvas, self._spec, self._mark = _registration(self.config.registration)
+        return read_volume(self.config.moving)
+
+    def prepare(self) -> None:
+        """Nothing is needed beside the list of volumes."""
+
+    def build(self, graph: JobGraph) -> None:
+        run = self.run_folder
+        fusing.add_convert(graph, run, self.tiles, self.sources)
+        add_drawing(
+            graph, run, self._canvas.shape[2:], self.output_settings, self.config.draw,
+            uri=self._map, after="convert", mark=self._mark,
+        )  # fmt: skip
+
+    @property
+    def _map(self) -> str:
+        return forward_uri(RunFolder(self.config.registration))
+
+    @functools.cached_property
+    def output_settings(self) -> OutputSettings:
+        chosen, spec = self.config.volume, self._spec
+        return OutputSettings(
+            dtype=self.tiles.dtype,
+            channels=self.tiles.channels,
+            chunk=chosen.chunk_3d,
+            shard=chosen.shard_3d,
+            compression=chosen.compression,
+            voxel=spec.voxel,
+            unit=spec.unit,
+            pyramid=chosen.pyramid,
+            coverage=False,
+        )
+
+    def check(self) -> None:
+        """Refuses a volume that is not where the registered one was."""
+        theirs = tuple(store.read_json(self.run_folder_of_map.sources)[-1][2])
+        mine = self.tiles.tiles[0].shape
+        if theirs != mine:
+            raise InputError(
+                "the volume is not in the frame of the one that was registered",
+                where=self.config.moving,
+                expected=f"shape {theirs}, as the moving volume of {self.config.registration} has",
+                got=f"shape {mine}",
+                fix="give another channel, or labels, of that volume",
+            )
+
+    @property
+    def run_folder_of_map(self) -> RunFolder:
+        return RunFolder(self.config.registration)
+
+    def plan(self) -> Plan:
+        shape, size = self._canvas.shape[2:], estimate.itemsize(self.tiles)
+        spec = registered_spec(
+            shape, self.output_settings, self.run_folder, pyramid_method(self.config.draw)
+        )
+        voxels, shard = math.prod(spec.shape), math.prod(spec.shard)
+        units = math.prod(-(-n // s) for n, s in zip(spec.shape, spec.shard, strict=True))
+        stages = (
+            estimate.convert(self.tiles, needed=not all(s.direct for s in self.sources)),
+            StagePlan("render", units, voxels * size, voxels * size * 4 // 3,
+                      round(shard * size * 6 + 60e6), voxels / _RENDER_VOXELS_PER_S),
+            estimate.pyramid(spec, size),
+        )  # fmt: skip
+        what = (f"{self.config.moving} -> {self.run_folder.volume}",)
+        return Plan(stages, estimate.BASE_MEMORY, what)
+
+    def numbers(self, graph: JobGraph, seconds: float) -> dict[str, Any]:
+        return fusing.numbers(graph, self.run_folder, seconds, stage="render")
+
+
+def _registration(run: str) -> tuple[Canvas, VolumeSpec, str]:
+    """Canvas and volume of a finished run of `register`, and a mark of its map."""
+    folder = RunFolder(run)
+    summary = store.read_json(folder.summary) or {}
+    if summary.get("job") == "register":
+        folder = RunFolder(run, summary["config"]["volume"]["format"])
+    spec = volume.stored_spec(folder.volume)
+    if summary.get("job") != "register" or spec is None or not store.exists(forward_uri(folder)):
+        raise InputError(
+            "there is no registration to apply",
+            where=run,
+            expected="the folder of a finished run of `warpbeam register`",
+            got=f"a run of {summary['job']}" if summary.get("job") else "nothing of the kind",
+            fix="register the volumes first, or correct the path",
+        )
+    mark = digest([summary["inputs"], summary["stages"]["maps"]])
+    return load_canvas(folder), spec, mark
+
+
+def move_points(registration: str, source: str, target: str) -> int:
+    """Points of the moving volume in the frame of the fixed one.
+
+    Args:
+        registration: folder of a run of `register`.
+        source: CSV with columns z, y and x in moving voxels; others are kept.
+        target: the same file with z, y and x in fixed voxels; empty where the map is not known.
+
+    Returns:
+        How many points have no place in the fixed frame.
+
+    Raises:
+        InputError: there is no such registration, or the columns are not there.
+    """
+    _registration(registration)
+    raw = store.read_bytes(source)
+    if raw is None:
+        raise _no_points(source, "no such file")
+    rows = list(csv.DictReader(io.StringIO(raw.decode("utf-8-sig"))))
+    try:
+        points = np.array([[float(row[a]) for a in _AXES] for row in rows]).reshape(-1, 3)
+    except (KeyError, ValueError, TypeError) as cause:
+        raise _no_points(source, f"{type(cause).__name__} {cause}") from None
+    inverse = displacements.load(inverse_uri(RunFolder(registration))).read()
+    moved = warp_points(inverse, points)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]) if rows else list(_AXES), lineterminator="\n")
+    writer.writeheader()
+    for row, place in zip(rows, moved.tolist(), strict=True):
+        known = np.isfinite(place).all()
+        writer.writerow(
+            row | {a: repr(p) if known else "" for a, p in zip(_AXES, place, strict=True)}
+        )
+    store.write_bytes(target, out.getvalue().encode())
+    return int((~np.isfinite(moved).all(axis=1)).sum())
+
+
+def _no_points(source: str, got: str) -> InputError:
+    return InputError(
+        "there are no points to move",
+        where=source,
+        expected="a CSV file with columns z, y and x, moving voxels",
+        got=got,
+        fix="correct the file",
+    )
+
+
+def run(
+    config: ApplyConfig,
+    flags: Sequence[str] = (),
+    *,
+    stages: Sequence[str] | None = None,
+    overwrite: bool = False,
+    watch: Callable[[], Any] | None = None,
+) -> Outcome:
+    """Runs or continues the job; see `Job.execute`."""
+    return ApplyJob(config).execute(flags, stages=stages, overwrite=overwrite, watch=watch)

@@ -1,0 +1,238 @@
+"""`register`: a moving volume -> the frame of a fixed one, and the map between them.
+
+warpbeam register fixed.tif moving.tif registered/
+warpbeam register job.yaml --set lattice.bending_px=40 -- --runner=FlinkRunner --parallelism=64
+
+from warpbeam.pipelines import register
+from warpbeam.pipelines.register_config import RegisterConfig
+register.run(RegisterConfig(fixed="fixed.tif", moving="moving.tif", output="registered"))
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from warpbeam.kernels.register.syn import SynSettings
+from warpbeam.pipelines import fusing, register_numbers, register_plan
+from warpbeam.pipelines.drawing import add_drawing
+from warpbeam.pipelines.graph import JobGraph
+from warpbeam.pipelines.job import Job, Outcome
+from warpbeam.pipelines.plan import Plan
+from warpbeam.pipelines.register_config import RegisterConfig
+from warpbeam.transforms.canvas import OutputSettings
+from warpbeam.transforms.register import chunks, coarse, dense, output, quality, reading, solve
+from warpbeam.transforms.register.frame import FIXED, Frame, PassSettings, forward_uri
+from warpbeam.transforms.storage import images
+from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.images import ImageRef
+from warpbeam.transforms.storage.tiles import TileList, TileOptions
+from warpbeam.transforms.storage.tiles.volumes import VolumePair, read_volumes
+from warpbeam.transforms.tiles import sources_of
+
+# Stiffness of the field in the coarse passes, whose matches are few: a share of the final one.
+_COARSE_BENDING = (0.6, 0.6, 0.6)
+_FINE_BENDING = 0.8
+_CHECK_LEVEL = 2
+
+
+class RegisterJob(Job[RegisterConfig]):
+    """The job `register`."""
+
+    name = "register"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refs = [ImageRef(*tile_images[0]) for tile_images in (s.images for s in self.sources)]
+        direct = all(images.probe(ref).random_access for ref in refs)
+        self.sources = sources_of(self.tiles, direct=direct)
+
+    def read(self, options: TileOptions) -> TileList:
+        given = self.config.volumes
+        self.pair: VolumePair = read_volumes(
+            (self.config.fixed, self.config.moving),
+            masks=(given.fixed_mask, given.moving_mask),
+            voxels_um=(given.fixed_voxel_um, given.moving_voxel_um),
+        )
+        return self.pair.tiles
+
+    def prepare(self) -> None:
+        """Nothing is needed beside the list of volumes."""
+
+    def build(self, graph: JobGraph) -> None:
+        run, frame, volumes = self.run_folder, self.frame, self.volumes
+        fusing.add_convert(graph, run, self.tiles, self.sources)
+        listing = functools.partial(reading.list_blocks, run, frame, graph.ledger("convert"))
+        graph.map(
+            "reduce", [asdict(frame), asdict(volumes)], listing,
+            reading.ReduceBlock(run, frame, volumes), critical=True,
+        )  # fmt: skip
+        start = self.coarse_settings
+        graph.map(
+            "coarse", asdict(start), functools.partial(coarse.one_start, graph.ledger("reduce")),
+            coarse.FitWhole(run, frame, volumes, start), critical=True,
+        )  # fmt: skip
+        self._add_passes(graph)
+        if frame.overlap:
+            self._add_dense(graph)
+        self._add_volume(graph)
+
+    def _add_dense(self, graph: JobGraph) -> None:
+        run, frame, given = self.run_folder, self.frame, self.config.ants
+        level, least = self.config.lattice.finest, self.config.lattice.least_jacobian
+        settings = SynSettings(given.transform, given.accuracy, given.metric)
+        before = graph.ledger(f"solve_{len(frame.passes) - 1}")
+        graph.map(
+            "dense", [asdict(settings), level],
+            functools.partial(chunks.list_chunks, frame, frame.last, before),
+            dense.RegisterChunk(run, frame, self.volumes, settings, level),
+        )  # fmt: skip
+        registered = graph.ledger("dense")
+        graph.map(
+            "blend", least, functools.partial(dense.one_blend, registered),
+            dense.BlendChunks(run, frame, registered, level, least), critical=True,
+        )  # fmt: skip
+
+    def _add_passes(self, graph: JobGraph) -> None:
+        run, frame = self.run_folder, self.frame
+        matching = chunks.MatchChunk(run, frame, self.volumes)
+        solving = solve.SolveField(run, frame, self.config.lattice.least_jacobian)
+        before = "coarse"
+        for number in range(len(frame.passes)):
+            match, field = f"match_{number}", f"solve_{number}"
+            listing = functools.partial(chunks.list_chunks, frame, number, graph.ledger(before))
+            graph.map(match, None, listing, matching)
+            graph.map(
+                field, self.config.lattice.least_jacobian,
+                functools.partial(solve.one_field, number, graph.ledger(match)),
+                solving, critical=True,
+            )  # fmt: skip
+            before = field
+
+    def _add_volume(self, graph: JobGraph) -> None:
+        run, frame, wanted = self.run_folder, self.frame, self.output_settings
+        last = graph.ledger("blend" if frame.overlap else f"solve_{frame.last}")
+        maps = output.MapSettings(self.voxels, wanted.unit)
+        graph.map(
+            "maps", asdict(maps), functools.partial(output.one_map, last),
+            output.StoreMaps(run, frame, maps), critical=True,
+        )  # fmt: skip
+        add_drawing(
+            graph, run, frame.shapes[FIXED], wanted, self.config.draw, uri=forward_uri(run),
+            after="maps",
+        )  # fmt: skip
+        judged = functools.partial(chunks.list_chunks, frame, frame.last + 1, last)
+        graph.map("quality", None, judged, quality.JudgeChunk(run, frame, self.volumes))
+
+    @property
+    def voxels(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Sizes of the fixed and of the moving voxels; 1 where nobody says."""
+        fixed, moving = self.pair.voxels_um
+        first = fixed or moving or (1.0, 1.0, 1.0)
+        return first, moving or first
+
+    @functools.cached_property
+    def frame(self) -> Frame:
+        given = self.config.lattice
+        fixed, moving = (tile.shape for tile in self.tiles)
+        check = PassSettings(_CHECK_LEVEL, 4 / 3 * given.window_px, 0.0, given.bending_px)
+        return Frame(
+            (fixed, moving), self.voxels, given.stride_px, self.config.chunks.size_px,
+            self._passes(), check, self.config.ants.overlap_px if self._is_dense else 0,
+        )  # fmt: skip
+
+    @property
+    def _is_dense(self) -> bool:
+        return self.config.engine == "ants"
+
+    def _passes(self) -> tuple[PassSettings, ...]:
+        """Coarse to fine: a search, then deformation steps on levels 4, 2 and 1."""
+        given = self.config.lattice
+        window, stiff = given.window_px, given.bending_px
+        found = []
+        if given.search_px:
+            found.append(PassSettings(4, 2 * window, given.search_px, stiff * _COARSE_BENDING[0]))
+        found.append(PassSettings(4, 2 * window, 0.0, stiff * _COARSE_BENDING[1]))
+        if self._is_dense:  # ANTs does the rest
+            return tuple(found)
+        if given.finest <= 2:
+            found.append(PassSettings(2, 4 / 3 * window, 0.0, stiff * _COARSE_BENDING[2]))
+            found.append(PassSettings(2, 4 / 3 * window, 0.0, stiff * _FINE_BENDING))
+        if given.finest == 1:
+            found += [PassSettings(1, window, 0.0, stiff)] * given.steps
+        return tuple(found)
+
+    @property
+    def volumes(self) -> reading.VolumeSettings:
+        given = self.config.volumes
+        return reading.VolumeSettings((given.fixed_channel, given.moving_channel), given.background)
+
+    @property
+    def coarse_settings(self) -> coarse.CoarseSettings:
+        given = self.config.coarse
+        return coarse.CoarseSettings(
+            given.start, given.model, given.rotation_deg, given.least_score
+        )
+
+    @property
+    def output_settings(self) -> OutputSettings:
+        chosen, (voxel, _) = self.config.volume, self.voxels
+        return OutputSettings(
+            dtype=self.tiles.tiles[1].dtype,
+            channels=self.tiles.channels,
+            chunk=chosen.chunk_3d,
+            shard=chosen.shard_3d,
+            compression=chosen.compression,
+            voxel=voxel,
+            unit="micrometer" if self.pair.voxels_um[0] else None,
+            pyramid=chosen.pyramid,
+            coverage=False,
+        )
+
+    def check(self) -> None:
+        """Refuses channels that are not there, and an engine that is not installed."""
+        if self._is_dense and importlib.util.find_spec("ants") is None:
+            raise InputError(
+                "the engine is not installed",
+                where="engine",
+                expected="the package antspyx for engine ants",
+                got="no such package",
+                fix="pip install warpbeam[ants], or choose engine match",
+            )
+        given = self.config.volumes
+        for name, channel, count in zip(
+            ("fixed", "moving"), (given.fixed_channel, given.moving_channel), self.pair.channels,
+            strict=True,
+        ):  # fmt: skip
+            if channel >= count:
+                raise InputError(
+                    "there is no such channel",
+                    where=f"volumes.{name}_channel",
+                    expected=f"0 to {count - 1}",
+                    got=str(channel),
+                    fix="choose one of these",
+                )
+
+    def plan(self) -> Plan:
+        direct = all(source.direct for source in self.sources)
+        return register_plan.plan(
+            self.run_folder, self.frame, self.tiles, self.output_settings, direct=direct
+        )
+
+    def numbers(self, graph: JobGraph, seconds: float) -> dict[str, Any]:
+        return register_numbers.numbers(graph, self.run_folder, self.frame, seconds)
+
+
+def run(
+    config: RegisterConfig,
+    flags: Sequence[str] = (),
+    *,
+    stages: Sequence[str] | None = None,
+    overwrite: bool = False,
+    watch: Callable[[], Any] | None = None,
+) -> Outcome:
+    """Runs or continues the job; see `Job.execute`."""
+    return RegisterJob(config).execute(flags, stages=stages, overwrite=overwrite, watch=watch)

@@ -1,0 +1,163 @@
+"""Settings of the job `register`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from warpbeam.pipelines.config import JobConfig, Section, VolumeConfig
+
+Triple = tuple[float, float, float]
+
+
+class VolumesConfig(Section):
+    """What the two volumes are."""
+
+    fixed_voxel_um: Triple | None = Field(
+        None, description="zyx size of a fixed voxel in micrometres; else what the file says"
+    )
+    moving_voxel_um: Triple | None = Field(
+        None, description="zyx size of a moving voxel; else what the file says, else as the fixed"
+    )
+    fixed_channel: int = Field(0, ge=0, description="channel of the fixed volume to compare")
+    moving_channel: int = Field(0, ge=0, description="channel of the moving volume to compare")
+    fixed_mask: str | None = Field(
+        None, description="volume of the fixed one's shape; where it is 0 nothing is compared"
+    )
+    moving_mask: str | None = Field(None, description="the same for the moving volume")
+    background: float | None = Field(None, description="grey value that means 'no data'")
+
+
+class CoarseConfig(Section):
+    """The first, linear map, from reduced volumes."""
+
+    start: Literal["scan", "physical"] = Field(
+        "scan",
+        description="scan: every shift of whole volumes is tried; physical: the corners of both "
+        "volumes are one point",
+    )
+    rotation_deg: float = Field(
+        0.0, ge=0, le=180,
+        description="largest turn about each axis that the scan tries, in steps of 6 degrees; "
+        "turns of some degrees are found without",
+    )  # fmt: skip
+    model: Literal["none", "translation", "rigid", "similarity", "affine"] = Field(
+        "affine", description="what the coarse map may be; none keeps the start"
+    )
+    least_score: float = Field(
+        6.0, ge=0,
+        description="a scan below so many standard deviations found nothing: unrelated volumes "
+        "reach about 5",
+    )  # fmt: skip
+
+
+class LatticeConfig(Section):
+    """The displacement that is solved for all chunks together."""
+
+    stride_px: float = Field(
+        8.0, ge=2, le=256,
+        description="distance of nodes, shortest edges of a fixed voxel; at 8 the map takes 0.024 "
+        "bytes per voxel",
+    )  # fmt: skip
+    bending_px: float = Field(
+        60.0, gt=0, le=10_000,
+        description="stiffness, same unit: bends of this wavelength are halved where matches are "
+        "as good as one voxel; shorter follows more and takes more noise for signal",
+    )  # fmt: skip
+    window_px: float = Field(
+        24.0, ge=6, le=512,
+        description="width of what is compared in the last pass, same unit; the coarser passes "
+        "look at 4/3 and twice as much",
+    )  # fmt: skip
+    search_px: float = Field(
+        24.0, ge=0, le=512,
+        description="how far the coarse map may be off anywhere, same unit; 0 leaves the search "
+        "out",
+    )  # fmt: skip
+    finest: Literal[1, 2, 4] = Field(
+        1, description="reduction at which the last pass compares: 2 is some times faster"
+    )
+    steps: int = Field(
+        1, ge=1, le=10, description="passes on the finest level; two gain a tenth of the error"
+    )
+    least_jacobian: float = Field(
+        0.1, gt=0, lt=1, description="least volume of a cell beside that of the coarse map"
+    )
+
+
+class ChunksConfig(Section):
+    """What a worker looks at."""
+
+    size_px: int = Field(
+        128, ge=32, description="longest side of a chunk, fixed voxels; chunks are of equal size"
+    )
+
+
+class AntsConfig(Section):
+    """How ANTs registers a chunk (engine: ants; needs the package antspyx)."""
+
+    transform: Literal["SyNOnly", "SyN", "Elastic"] = Field(
+        "SyNOnly",
+        description="model; SyN and Elastic fit an affine map to each chunk first, which ANTs "
+        "samples at random, so that two runs differ",
+    )
+    accuracy: Literal["dry", "low", "medium", "high"] = Field(
+        "medium",
+        description="iterations on a quarter, half and the whole of the resolution: 1 0 0, "
+        "20 10 0, 40 20 0, 100 70 20",
+    )
+    metric: Literal["mattes", "CC"] = Field(
+        "mattes", description="mutual information (32 bins), or local correlation (radius 2)"
+    )
+    overlap_px: int = Field(
+        16, ge=4, description="how far a chunk reaches into its neighbours, fixed voxels"
+    )
+
+
+class DrawConfig(Section):
+    """How the moving volume is drawn in the frame of the fixed one."""
+
+    interpolation: Literal["nearest", "linear", "cubic"] = Field(
+        "linear", description="nearest for labels; integers stay integers"
+    )
+    background: float = Field(0.0, description="grey value where there is no moving volume")
+
+
+class RegisterConfig(JobConfig):
+    """A moving volume -> the frame of a fixed one, and the map between them."""
+
+    source_field: ClassVar[str] = "fixed"
+
+    fixed: str = Field(description="volume that stays: TIFF, OME-TIFF, OME-Zarr, Zarr or N5")
+    moving: str = Field(description="volume that is moved onto it")
+    engine: Literal["match", "ants"] = Field(
+        "match",
+        description="match: chunks emit matches, and one field is solved from all of them; ants: "
+        "coarse matches, then overlapping chunks by ANTs, whose displacements are blended",
+    )
+    volumes: VolumesConfig = VolumesConfig()
+    coarse: CoarseConfig = CoarseConfig()
+    lattice: LatticeConfig = LatticeConfig()
+    chunks: ChunksConfig = ChunksConfig()
+    ants: AntsConfig = AntsConfig()
+    draw: DrawConfig = DrawConfig()
+    volume: VolumeConfig = VolumeConfig()
+
+    @model_validator(mode="after")
+    def _no_tile_settings(self) -> RegisterConfig:
+        """The settings of tile lists mean nothing for two volumes."""
+        if self.input.model_fields_set:
+            names = ", ".join(sorted(self.input.model_fields_set))
+            raise ValueError(f"input.{names} is for tile lists; see the settings under volumes")
+        return self
+
+
+class ApplyConfig(JobConfig):
+    """Another volume in the place of a registered one -> the frame of the fixed one."""
+
+    source_field: ClassVar[str] = "moving"
+
+    moving: str = Field(description="another channel, or labels, of the moving volume")
+    registration: str = Field(description="folder of the run of `warpbeam register`")
+    draw: DrawConfig = DrawConfig()

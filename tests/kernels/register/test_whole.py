@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.register.whole import refine, scan
+
+
+def texture(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return ndimage.gaussian_filter(rng.normal(size=shape), 1.5).astype(np.float32)
+
+
+WORLD = texture((60, 80, 90))
+
+
+def test_a_shift_of_half_a_volume_is_found():
+    fixed, moving = WORLD[10:40, 5:45, 2:42], WORLD[14:44, 22:62, 24:64]
+    shared = np.corrcoef(fixed.ravel(), moving.ravel())[0, 1]
+    assert abs(shared) < 0.1
+    found = scan(fixed, moving, np.eye(4))
+    np.testing.assert_allclose(found.matrix, affine.translation([-4.0, -17.0, -22.0]))
+    assert found.score > 8
+
+
+def test_unrelated_volumes_score_low():
+    found = scan(WORLD[:30, :40, :40], texture((30, 40, 40), 5), np.eye(4))
+    assert found.score < 6
+
+
+def test_volumes_may_have_holes():
+    fixed, moving = WORLD[10:40, 5:45, 2:42].copy(), WORLD[14:44, 22:62, 24:64].copy()
+    fixed[:, :10], moving[20:] = np.nan, np.nan
+    found = scan(fixed, moving, np.eye(4))
+    np.testing.assert_allclose(found.matrix, affine.translation([-4.0, -17.0, -22.0]))
+
+
+def test_a_turn_is_found_among_those_that_are_tried():
+    shape, angle = (24, 32, 32), np.deg2rad(12.0)
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    middle = (np.array(shape) - 1) / 2
+    turn[:3, 3] = middle - turn[:3, :3] @ middle
+    moving = WORLD[:24, :32, :32]
+    fixed = ndimage.affine_transform(moving, turn[:3, :3], turn[:3, 3], order=1, cval=np.nan)
+    still = scan(fixed, moving, np.eye(4))
+    found = scan(fixed, moving, np.eye(4), most_degrees=12.0, step_degrees=12.0)
+    assert found.score > still.score
+    points = middle + np.array([[0, 8, 8], [6, -8, 8], [-6, 8, -8]])
+    apart = affine.apply(found.matrix, points) - affine.apply(turn, points)
+    assert np.abs(apart).max() < 1.5
+
+
+@pytest.mark.parametrize("model", ["similarity", "affine"])
+def test_patches_refine_the_start(model):
+    matrix = np.eye(4)
+    matrix[:3, :3] *= 1.03
+    matrix[:3, 3] = (-1.5, 1.0, 2.2)
+    moving = WORLD[:40, :60, :60]
+    fixed = ndimage.affine_transform(moving, matrix[:3, :3], matrix[:3, 3], order=3, cval=np.nan)
+    found, fit = refine(fixed.astype(np.float32), moving, np.eye(4), model)
+    assert fit is not None
+    points = np.array([[10.0, 10, 10], [30, 50, 10], [20, 30, 45]])
+    apart = affine.apply(found, points) - affine.apply(matrix, points)
+    assert np.abs(apart).max() < 0.15
+
+
+def test_nothing_to_match_keeps_the_start():
+    flat = np.zeros((20, 20, 20), np.float32)
+    found, fit = refine(flat, flat, affine.translation([1.0, 2.0, 3.0]), "affine")
+    assert fit is None
+    np.testing.assert_array_equal(found, affine.translation([1.0, 2.0, 3.0]))

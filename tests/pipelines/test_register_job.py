@@ -1,0 +1,228 @@
+import json
+
+import numpy as np
+import ome_zarr_models
+import pytest
+import tifffile
+import zarr
+from running import markers, object_hashes, pixels, register
+from volumes import content, draw, make_pair, write_pair
+
+from warpbeam.kernels.maps.interpolate import offsets_at
+from warpbeam.kernels.maps.irregular import jacobian
+from warpbeam.pipelines import report
+from warpbeam.transforms.storage import displacements, tables
+from warpbeam.transforms.storage.errors import InputError
+
+PAIR = make_pair()
+POINTS = np.stack(np.meshgrid(*(np.arange(6, n - 6, 5.0) for n in PAIR.shape), indexing="ij"))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return write_pair(tmp_path_factory.mktemp("pair"), PAIR)
+
+
+@pytest.fixture(scope="module")
+def registered(files, tmp_path_factory):
+    output = tmp_path_factory.mktemp("registered") / "out"
+    return output, register(files, output)
+
+
+def forward(output):
+    return displacements.load(str(output / "maps" / "forward.zarr")).read()
+
+
+def errors(output, pair=PAIR):
+    """How far the map is off the truth, over the points whose truth is in view."""
+    truth = np.moveaxis(pair.target(np.moveaxis(POINTS, 0, -1)), -1, 0)
+    limit = np.reshape(pair.shape, (3, 1, 1, 1)) - 4
+    seen = ((truth > 3) & (truth < limit)).all(axis=0)
+    found = POINTS + offsets_at(forward(output), POINTS)
+    return np.linalg.norm(found - truth, axis=0)[seen]
+
+
+def test_the_map_is_the_truth(registered):
+    output, outcome = registered
+    assert np.median(errors(output)) < 0.1
+    assert np.quantile(errors(output), 0.95) < 0.25
+    assert outcome.numbers["poor_chunks"] == []
+    assert outcome.numbers["chunks"] == 4
+    assert outcome.numbers["left_median_px"] < 0.2
+
+
+def test_the_map_does_not_fold_and_is_small(registered):
+    output, outcome = registered
+    assert jacobian(forward(output)).min() > 0.5
+    assert outcome.numbers["map_bytes_per_voxel"] < 0.07  # a whole stride of nodes at each end
+
+
+def test_the_volume_shows_what_the_fixed_one_shows(registered):
+    output, _ = registered
+    volume = pixels(output)[0, 0].astype(float)
+    fixed, moving = (v.astype(float) for v in draw(PAIR))
+    inner = (slice(8, -8),) * 3
+    seen = volume[inner] > 0
+    assert volume.shape == PAIR.shape
+    assert pixels(output).dtype == np.uint16
+    before = np.corrcoef(moving[inner][seen], fixed[inner][seen])[0, 1]
+    after = np.corrcoef(volume[inner][seen], fixed[inner][seen])[0, 1]
+    assert before < 0.5
+    assert after > 0.98
+
+
+def test_the_inverse_map_undoes_the_forward_map(registered):
+    output, _ = registered
+    inverse = displacements.load(str(output / "maps" / "inverse.zarr")).read()
+    there = POINTS + offsets_at(forward(output), POINTS)
+    back = there + offsets_at(inverse, there)
+    apart = np.linalg.norm(back - POINTS, axis=0)
+    assert np.isfinite(apart).mean() > 0.8
+    assert np.nanmax(apart) < 0.3
+
+
+def test_one_chunk_gives_the_same_map_as_many(files, registered, tmp_path):
+    output, _ = registered
+    whole = register(files, tmp_path / "whole", chunks={"size_px": 1000})
+    assert whole.numbers["chunks"] == 1
+    np.testing.assert_allclose(forward(tmp_path / "whole").u, forward(output).u, atol=1e-3)
+
+
+def test_same_bytes_whatever_the_workers(files, registered, tmp_path):
+    output, _ = registered
+    register(files, tmp_path / "other", ["--direct_num_workers=1"])
+    for part in ("volume.ome.zarr", "maps"):
+        assert object_hashes(tmp_path / "other" / part) == object_hashes(output / part)
+
+
+def test_running_again_does_nothing(files, registered):
+    output, first = registered
+    before, marks = object_hashes(output / "volume.ome.zarr"), markers(output)
+    again = register(files, output)
+    assert markers(output) == marks
+    assert object_hashes(output / "volume.ome.zarr") == before
+    assert again.numbers["ncc"] == first.numbers["ncc"]
+
+
+def test_stages_run_alone(files, registered, tmp_path):
+    output, _ = registered
+    register(files, tmp_path / "out", stages=["convert", "reduce", "coarse", "match_0"])
+    assert not (tmp_path / "out" / "maps").exists()
+    done = markers(tmp_path / "out")
+    register(files, tmp_path / "out")
+    assert {k: v for k, v in markers(tmp_path / "out").items() if k in done} == done
+    assert object_hashes(tmp_path / "out" / "maps") == object_hashes(output / "maps")
+
+
+def test_the_tables_and_the_files_say_what_was_done(registered):
+    output, _ = registered
+    rows = tables.read(str(output / "chunks.parquet"))
+    assert [row["chunk"] for row in rows] == ["0,0,0", "0,0,1", "0,1,0", "0,1,1"]
+    assert all(row["ncc"] > row["ncc_before"] - 0.05 for row in rows)
+    matrix = np.array(json.loads((output / "transforms.json").read_text())["moving"]["matrix"])
+    linear = np.linalg.inv(PAIR.matrix)[:3, :3]
+    np.testing.assert_allclose(matrix[:, :3], linear, atol=0.13)  # the bend leans
+    ome_zarr_models.open_ome_zarr(zarr.open_group(str(output / "volume.ome.zarr"), mode="r"))
+
+
+def test_the_report_shows_the_pair(registered):
+    output, _ = registered
+    page = (output / report.write(output)).read_text()
+    for title in ("Before and after", "Deformation", "Chunks", "Result"):
+        assert f">{title}<" in page
+    assert "could not be drawn" not in page
+    assert "4 chunks registered" in page
+
+
+def test_other_voxel_sizes_and_shapes(tmp_path):
+    """The moving volume has planes of half the distance, and is cut on one side."""
+    truth, pair = content(), make_pair((32, 64, 64), amplitude=1.0)
+    z, y, x = (np.arange(n, dtype=float) for n in (76, 64, 56))
+    grid = np.stack(np.meshgrid((z - 0.5) / 2, y, x, indexing="ij"), -1)
+    moving = np.clip(10 * truth.at(grid) + 500, 0, 65535).astype(np.uint16)
+    fixed, _ = draw(pair)
+    paths = tmp_path / "f.tif", tmp_path / "m.tif"
+    for path, volume in zip(paths, (fixed, moving), strict=True):
+        tifffile.imwrite(path, volume, photometric="minisblack")
+    register(paths, tmp_path / "out", volumes={"fixed_voxel_um": (1, 1, 1),
+                                               "moving_voxel_um": (0.5, 1, 1)})  # fmt: skip
+    points = np.stack(np.meshgrid(*(np.arange(10, n - 14, 6.0) for n in pair.shape), indexing="ij"))
+    wanted = np.moveaxis(pair.target(np.moveaxis(points, 0, -1)), -1, 0)
+    wanted[0] = 2 * wanted[0] + 0.5
+    seen = wanted[2] < 50
+    found = points + offsets_at(forward(tmp_path / "out"), points)
+    apart = np.linalg.norm((found - wanted) * np.reshape([0.5, 1, 1], (3, 1, 1, 1)), axis=0)
+    assert np.median(apart[seen]) < 0.15
+    assert pixels(tmp_path / "out").shape[2:] == pair.shape
+
+
+def test_masked_parts_are_not_compared(files, tmp_path):
+    fixed, mask = tifffile.imread(files[0]), np.ones(PAIR.shape, np.uint8)
+    fixed[:, 20:40, 30:50] = 60000  # a blob that the moving volume does not have
+    mask[:, 18:42, 28:52] = 0
+    tifffile.imwrite(tmp_path / "fixed.tif", fixed, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")
+    register((tmp_path / "fixed.tif", files[1]), tmp_path / "out",
+             volumes={"fixed_mask": str(tmp_path / "mask.tif")})  # fmt: skip
+    assert np.quantile(errors(tmp_path / "out"), 0.95) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"volumes": {"fixed_channel": 3}}, "no such channel"),
+        ({"volumes": {"moving_mask": "nowhere.tif"}}, "does not exist"),
+        ({"run": {"worker_memory_gb": 0.1}}, "more memory"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(files, tmp_path, settings, message):
+    with pytest.raises(InputError, match=message):
+        register(files, tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_plane_is_too_thin(files, tmp_path):
+    tifffile.imwrite(tmp_path / "flat.tif", tifffile.imread(files[0])[:1])
+    with pytest.raises(InputError, match="too thin"):
+        register((files[0], tmp_path / "flat.tif"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda v: np.full_like(v, 7), "shows nothing"),
+        (lambda v: np.random.default_rng(5).integers(0, 900, v.shape, np.uint16), "resemble"),
+    ],
+)
+def test_volumes_that_have_nothing_in_common_are_an_error(files, tmp_path, other, message):
+    volume = other(tifffile.imread(files[1]))
+    tifffile.imwrite(tmp_path / "moving.tif", volume, photometric="minisblack")
+    outcome = register((files[0], tmp_path / "moving.tif"), tmp_path / "out", expect=1)
+    assert outcome.stopped
+    assert message in outcome.failures[0].cause
+
+
+def test_chunks_by_ants_are_blended(tmp_path):
+    pytest.importorskip("ants")
+    pair = make_pair((28, 48, 56), amplitude=1.0, shift=2.0)
+    outcome = register(write_pair(tmp_path, pair), tmp_path / "out", engine="ants",
+                       ants={"accuracy": "low", "overlap_px": 8})  # fmt: skip
+    points = np.stack(np.meshgrid(*(np.arange(8, n - 8, 5.0) for n in pair.shape), indexing="ij"))
+    truth = np.moveaxis(pair.target(np.moveaxis(points, 0, -1)), -1, 0)
+    apart = points + offsets_at(forward(tmp_path / "out"), points) - truth
+    assert outcome.numbers["left_out"] == 0
+    assert outcome.numbers["disagreement_median_px"] < 0.5
+    assert np.median(np.linalg.norm(apart, axis=0)) < 0.5
+
+
+def test_unknown_engines_and_models_name_the_choices(files, tmp_path):
+    from warpbeam.pipelines.config import load
+    from warpbeam.pipelines.register_config import RegisterConfig
+
+    places = {"fixed": "a", "moving": "b", "output": "c"}
+    for name, choice in (("engine", "ants"), ("coarse.model", "similarity"),
+                         ("ants.transform", "SyNOnly")):  # fmt: skip
+        with pytest.raises(InputError, match=choice):
+            load(RegisterConfig, None, places | {name: "nonsense"})
+    with pytest.raises(InputError, match="tile lists"):
+        load(RegisterConfig, None, places | {"input.flip_y": True})

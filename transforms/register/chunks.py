@@ -1,0 +1,104 @@
+"""Chunks of the fixed volume -> matches at their nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.maps.coordinate_map import CoordinateMap, on_lattice
+from warpbeam.kernels.maps.rescale import rescale
+from warpbeam.transforms.keys import NodesKey
+from warpbeam.transforms.process import set_up_jax
+from warpbeam.transforms.register.coarse import load_coarse
+from warpbeam.transforms.register.frame import FIXED, MOVING, Frame, field_uri, matches_uri
+from warpbeam.transforms.register.reading import VolumeReader, VolumeSettings
+from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage import fields
+from warpbeam.transforms.storage.ledger import Ledger, Record
+from warpbeam.transforms.storage.run_folder import RunFolder
+
+CHANNELS = 10  # see `frame.matches_uri`
+UPPER = np.triu_indices(3)
+
+
+def list_chunks(frame: Frame, number: int, before: Ledger) -> Iterator[Unit]:
+    """A unit per chunk. Payload: a fingerprint of the field so far."""
+    marks = before.fingerprint()
+    for block in frame.blocks.indices():
+        yield NodesKey(number, block), marks
+
+
+class MatchChunk:
+    """Work of the stages `match_<number>`: the matches of one chunk."""
+
+    def __init__(self, run: RunFolder, frame: Frame, volumes: VolumeSettings) -> None:
+        self._run, self._frame, self._volumes = run, frame, volumes
+
+    def setup(self) -> None:
+        set_up_jax()
+        self._reader = VolumeReader(self._run, self._volumes)
+
+    def __call__(self, key: NodesKey, payload: Any) -> Record:
+        frame, nodes = self._frame, self._frame.blocks.box(key.block)
+        found, read = self._measured(key.section, nodes)
+        array = fields.create(
+            matches_uri(self._run, key.section),
+            (CHANNELS, *frame.lattice.shape),
+            (CHANNELS, *frame.blocks.block),
+        )
+        box = Box((0, *nodes.start), (CHANNELS, *nodes.stop))
+        return {
+            "bytes_read": read,
+            "bytes_written": array.write(box, found),
+            "known": float(np.isfinite(found[0]).mean()),
+        }
+
+    def _measured(self, number: int, nodes: Box) -> tuple[np.ndarray[Any, Any], int]:
+        from warpbeam.kernels.register.measure import measure, moving_box, total_map, widened
+
+        frame, coarse = self._frame, load_coarse(self._run)
+        level = frame.look(number).level
+        area = frame.area(number, nodes)
+        field = load_field(self._run, frame, number - 1, area.wide)
+        wide = widened(field, area.wide.relative_to(_held(frame, area.wide).start))
+        total = total_map(wide, coarse.matrix)
+        m = rescale(total, frame.factors(FIXED, level), frame.factors(MOVING, level))
+        box = moving_box(m, area) & Box.of_shape(frame.shape(MOVING, level)).pad((1, 1, 1))
+        if not box:
+            return _packed(np.full((3, *nodes.shape), np.nan), None, None), 0
+        fixed = self._reader.read(frame, FIXED, level, area.region)
+        moving = self._reader.read(frame, MOVING, level, box)
+        found = measure(fixed, moving, m, (area, box), frame.given(number), coarse.contrasts)
+        return _packed(found.shift, found.information, found.ncc), fixed.nbytes + moving.nbytes
+
+
+def load_field(
+    run: RunFolder, frame: Frame, number: int, nodes: Box | None = None
+) -> CoordinateMap:
+    """The displacement behind a pass, where a box of nodes meets the lattice; before the first
+    pass it is 0."""
+    held = Box.of_shape(frame.lattice.shape) if nodes is None else _held(frame, nodes)
+    lattice = frame.lattice.crop(held)
+    if number < 0:
+        return on_lattice(np.zeros((3, *lattice.shape)), lattice)
+    values = fields.load(field_uri(run, number)).read(Box((0, *held.start), (3, *held.stop)))
+    return on_lattice(values.astype(np.float64), lattice)
+
+
+def _held(frame: Frame, nodes: Box) -> Box:
+    return nodes & Box.of_shape(frame.lattice.shape)
+
+
+def _packed(
+    shift: np.ndarray[Any, Any],
+    information: np.ndarray[Any, Any] | None,
+    ncc: np.ndarray[Any, Any] | None,
+) -> np.ndarray[Any, Any]:
+    out = np.full((CHANNELS, *shift.shape[1:]), np.nan, np.float32)
+    out[:3] = shift
+    if information is not None and ncc is not None:
+        out[3:9], out[9] = information[UPPER], ncc
+    return out

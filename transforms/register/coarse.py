@@ -1,0 +1,137 @@
+"""Both volumes as wholes -> the coarse linear map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from warpbeam.kernels.flow.pyramid import contrast
+from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.register.linear_fit import LinearModel
+from warpbeam.transforms.process import set_up_jax
+from warpbeam.transforms.register.frame import FIXED, MOVING, Frame, coarse_uri, up
+from warpbeam.transforms.register.reading import VolumeReader, VolumeSettings
+from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage import store
+from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.ledger import Key, Ledger, Record
+from warpbeam.transforms.storage.run_folder import RunFolder
+
+Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class CoarseSettings:
+    """How whole volumes are laid on one another.
+
+    Attributes:
+        start: "scan": every shift is tried; "physical": as voxel sizes and corners say.
+        model: of the linear map; "none" keeps the start.
+        degrees: largest turn about each axis that the scan tries.
+        least_score: a scan that scores less found nothing, see `kernels.register.whole`.
+        given: a matrix in place of the corners, fixed voxel to moving voxel.
+    """
+
+    start: Literal["scan", "physical"]
+    model: LinearModel | Literal["none"]
+    degrees: float
+    least_score: float
+    given: Matrix | None = None
+
+
+class Coarse(NamedTuple):
+    """What the stage `coarse` stored: the matrix, mean and deviation of both volumes, and the
+    matrix if the corners of both volumes were one point."""
+
+    matrix: affine.Matrix
+    contrasts: tuple[tuple[float, float], tuple[float, float]]
+    physical: affine.Matrix
+
+
+def one_start(reduced: Ledger) -> Iterator[Unit]:
+    """The single unit; changes whenever a block was reduced anew."""
+    yield ("coarse",), reduced.fingerprint()
+
+
+class FitWhole:
+    """Work of the stage `coarse`."""
+
+    def __init__(
+        self, run: RunFolder, frame: Frame, volumes: VolumeSettings, settings: CoarseSettings
+    ) -> None:
+        self._run, self._frame, self._volumes = run, frame, volumes
+        self._settings = settings
+
+    def setup(self) -> None:
+        set_up_jax()
+
+    def __call__(self, key: Key, payload: Any) -> Record:
+        from warpbeam.kernels.register.whole import refine, scan
+
+        frame, given = self._frame, self._settings
+        reader = VolumeReader(self._run, self._volumes)
+        fixed, moving = (
+            reader.read(frame, which, frame.coarse, Box.of_shape(frame.shape(which, frame.coarse)))
+            for which in (FIXED, MOVING)
+        )
+        _check(fixed, moving)
+        down, back = (up(frame.factors(which, frame.coarse)) for which in (FIXED, MOVING))
+        first = frame.physical() if given.given is None else affine.homogeneous(given.given)
+        matrix = np.linalg.inv(back) @ first @ down
+        score, spread, pairs = None, None, 0
+        if given.start == "scan":
+            found = scan(fixed, moving, matrix, most_degrees=given.degrees)
+            score, matrix = float(found.score), found.matrix
+            if not score >= given.least_score:
+                raise _unlike(score, given.least_score)
+        if given.model != "none":
+            matrix, fit = refine(fixed, moving, matrix, given.model)
+            if fit is not None:
+                spread, pairs = fit.scale * frame.coarse, int((fit.kept > 0.25).sum())
+        total = back @ matrix @ np.linalg.inv(down)
+        contrasts = [contrast(volume) for volume in (fixed, moving)]
+        record = {
+            "matrix": total.tolist(),
+            "physical": frame.physical().tolist(),
+            "contrasts": contrasts,
+            "score": score,
+            "spread_px": spread,
+            "pairs": pairs,
+        }
+        store.write_json(coarse_uri(self._run), record)
+        return record
+
+
+def load_coarse(run: RunFolder) -> Coarse:
+    """The coarse map of a run."""
+    found = store.read_json(coarse_uri(run))
+    first, second = (tuple(c) for c in found["contrasts"])
+    return Coarse(np.array(found["matrix"]), (first, second), np.array(found["physical"]))
+
+
+def _check(fixed: Any, moving: Any) -> None:
+    for name, volume in (("fixed", fixed), ("moving", moving)):
+        mean, deviation = contrast(volume)
+        if not deviation > 1e-6 * abs(mean):
+            raise InputError(
+                f"the {name} volume shows nothing",
+                where=name,
+                expected="a volume with some contrast",
+                got="no known voxel" if not np.isfinite(volume).any() else f"{mean:g} everywhere",
+                fix="look at the file, its channel, its mask and volumes.background",
+            )
+
+
+def _unlike(score: float, least: float) -> InputError:
+    return InputError(
+        "the volumes do not resemble one another at any shift",
+        where="fixed and moving",
+        expected=f"a correlation of {least:g} standard deviations (coarse.least_score)",
+        got=f"{score:.2g}",
+        fix="check that they overlap and show the same stain; try coarse.rotation_deg, or give a "
+        "start and set coarse.start=physical",
+    )

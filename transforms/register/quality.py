@@ -1,0 +1,64 @@
+"""A last look at every chunk: what is left of the displacement, and how alike the volumes are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.maps.irregular import jacobian
+from warpbeam.transforms.keys import NodesKey
+from warpbeam.transforms.register.chunks import MatchChunk, load_field
+from warpbeam.transforms.register.frame import matches_uri
+from warpbeam.transforms.storage import fields
+from warpbeam.transforms.storage.ledger import Record
+
+Values = Float[np.ndarray, "channel *nodes"]
+
+
+class JudgeChunk(MatchChunk):
+    """Work of the stage `quality`: one chunk through the final map.
+
+    `left` is what a match there would still move, shortest edges of a fixed voxel; nodes with a
+    tenth of the usual information are no witnesses.
+    """
+
+    def __call__(self, key: NodesKey, payload: Any) -> Record:
+        frame, nodes = self._frame, self._frame.blocks.box(key.block)
+        found, read = self._measured(key.section, nodes)
+        first = next((i for i, p in enumerate(frame.passes) if not p.search), 0)
+        box = Box((9, *nodes.start), (10, *nodes.stop))
+        before = fields.load(matches_uri(self._run, first)).read(box)[0]
+        inside = Box(nodes.start, tuple(b + 1 for b in nodes.stop))
+        folds = jacobian(load_field(self._run, frame, frame.last, inside))
+        return {
+            "bytes_read": read,
+            "start_voxel": [s * b for s, b in zip(frame.lattice.stride, nodes.start, strict=True)],
+            **witnesses(found.astype(np.float64)),
+            "ncc_before": _median(before),
+            "jacobian_least": float(folds.min()) if folds.size else 1.0,
+            "jacobian_most": float(folds.max()) if folds.size else 1.0,
+        }
+
+
+def witnesses(values: Values) -> dict[str, Any]:
+    """What the nodes of a chunk that see enough say: share, what is left, and correlation."""
+    information = values[[3, 6, 8]].sum(axis=0)
+    known = np.isfinite(values[0]) & (information > 0)
+    if known.any():
+        known &= information >= 0.1 * np.quantile(information[known], 0.9)
+    left = np.linalg.norm(values[:3, known], axis=0)
+    return {
+        "nodes": int(known.size),
+        "known": float(known.mean()),
+        "left_median_px": float(np.median(left)) if left.size else None,
+        "left_p95_px": float(np.quantile(left, 0.95)) if left.size else None,
+        "ncc": _median(values[9, known]),
+    }
+
+
+def _median(values: Float[np.ndarray, "..."]) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else None

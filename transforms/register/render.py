@@ -1,0 +1,100 @@
+"""The moving volume and its map -> whole shards in the frame of the fixed one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.maps.coordinate_map import CoordinateMap
+from warpbeam.kernels.maps.interpolate import offsets_at
+from warpbeam.kernels.warp.image import needed, warp_image
+from warpbeam.kernels.warp.source import Source
+from warpbeam.transforms.align.render import nodes_around
+from warpbeam.transforms.canvas import load_canvas
+from warpbeam.transforms.fuse import SAMPLE_STRIDE, brightness
+from warpbeam.transforms.keys import ShardKey
+from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage import displacements, volume
+from warpbeam.transforms.storage.ledger import Ledger, Record
+from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.tiles import TileReader, load_sources
+
+
+@dataclass(frozen=True)
+class DrawSettings:
+    """How the moving volume is drawn; see `kernels.warp.image`.
+
+    Attributes:
+        interpolation: "nearest", "linear" or "cubic".
+        background: grey value where it is not.
+    """
+
+    interpolation: str
+    background: float
+
+
+def list_shards(run: RunFolder, before: Ledger) -> Iterator[Unit]:
+    """A unit per level-0 shard. Payload: fingerprints of the map and of the moving volume."""
+    canvas, marks = load_canvas(run), before.fingerprint()
+    *_, moving = load_sources(run)
+    for block in canvas.grid.indices():
+        yield ShardKey(0, block), [marks, canvas.shape, moving]
+
+
+class DrawShard:
+    """Work of the stage `render`: one whole level-0 shard and the levels inside it.
+
+    `uri` is of the map from the volume's voxels to those of the last source of the run.
+    """
+
+    def __init__(self, run: RunFolder, settings: DrawSettings, uri: str) -> None:
+        self._run, self._settings, self._uri = run, settings, uri
+
+    def setup(self) -> None:
+        self._tiles = TileReader(self._run)
+
+    def __call__(self, key: ShardKey, payload: Any) -> Record:
+        *_, moving = payload
+        canvas, given = load_canvas(self._run), self._settings
+        target = volume.open_volume(self._run.volume)
+        box = canvas.grid.box(key.block)
+        block = Box(box.start[2:], box.stop[2:])
+        stored = displacements.load(self._uri)
+        m = stored.read(nodes=nodes_around(stored.lattice, block))
+        extent = Box.of_shape(moving.shape)
+        window = needed(m, block, extent, given.interpolation)
+        values = np.full(box.shape, given.background, target.level(0).dtype)
+        read = 0
+        for channel in range(box.start[1], box.stop[1]) if window else ():
+            pixels = self._tiles.pixels(moving, channel, window)
+            read += pixels.nbytes
+            values[0, channel - box.start[1]] = warp_image(
+                Source(pixels, window, extent), m, block, given.interpolation,
+                background=given.background, dtype=values.dtype,
+            )  # fmt: skip
+        seen = _seen(m, moving.shape, block)
+        written = target.write_with_levels(box, values)
+        step = (slice(None, None, SAMPLE_STRIDE),) * 3
+        return {
+            "bytes_read": read,
+            "bytes_written": written,
+            "voxels": box.size,
+            "covered": round(float(seen.mean()) * box.size),
+            "channel": box.start[1],
+            "quantiles": [brightness(part[step][seen]) for part in values[0]],
+        }
+
+
+def _seen(
+    m: CoordinateMap, shape: tuple[int, ...], block: Box
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Whether the moving volume lies on every sampled voxel of a block."""
+    axes = [np.arange(a, b, SAMPLE_STRIDE) for a, b in zip(block.start, block.stop, strict=True)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float64)
+    at = points + offsets_at(m, points, "nearest")
+    limit = np.reshape(shape, (3, 1, 1, 1)) - 0.5
+    return np.asarray(((at >= -0.5) & (at <= limit)).all(axis=0))

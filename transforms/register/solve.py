@@ -1,0 +1,87 @@
+"""The matches of all chunks -> one field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.maps.coordinate_map import on_lattice
+from warpbeam.kernels.maps.irregular import jacobian
+from warpbeam.kernels.register.joint_field import JointField, solve_unfolded
+from warpbeam.kernels.register.measure import moved_field
+from warpbeam.transforms.register.chunks import UPPER, load_field
+from warpbeam.transforms.register.frame import Frame, field_uri, matches_uri
+from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage import fields, store
+from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.ledger import Key, Ledger, Record
+from warpbeam.transforms.storage.run_folder import RunFolder
+
+Values = Float[np.ndarray, "channel *nodes"]
+
+
+def one_field(number: int, matched: Ledger) -> Iterator[Unit]:
+    """The single unit of a pass; changes whenever a chunk was matched anew."""
+    yield ("field", number), matched.fingerprint()
+
+
+class SolveField:
+    """Work of the stages `solve_<number>`."""
+
+    def __init__(self, run: RunFolder, frame: Frame, least_jacobian: float) -> None:
+        self._run, self._frame, self._least = run, frame, least_jacobian
+
+    def __call__(self, key: Key, payload: Any) -> Record:
+        number, frame = key[1], self._frame
+        if not store.exists(matches_uri(self._run, number)):
+            raise _no_match(number)  # every chunk failed
+        values = fields.load(matches_uri(self._run, number)).read().astype(np.float64)
+        before = load_field(self._run, frame, number - 1)
+        edges = np.reshape(frame.edges, (3, 1, 1, 1))
+        target = moved_field(before, values[:3] / edges) * edges
+        if not np.isfinite(target[0]).any():
+            raise _no_match(number)
+        stride = tuple(s * e for s, e in zip(frame.lattice.stride, frame.edges, strict=True))
+        found = solve_unfolded(
+            target, _information(values), stride, bending_px=frame.passes[number].bending,
+            start=before.u * edges, least_jacobian=self._least,
+        )  # fmt: skip
+        offsets = found.offsets / edges
+        whole = Box.of_shape(offsets.shape)
+        array = fields.create(field_uri(self._run, number), whole.shape, whole.shape)
+        written = array.write(whole, offsets)
+        folds = jacobian(on_lattice(offsets, frame.lattice))
+        return {"bytes_written": written, **_figures(found, folds)}
+
+
+def _information(values: Values) -> Float[np.ndarray, "3 3 *nodes"]:
+    out = np.zeros((3, 3, *values.shape[1:]))
+    out[UPPER] = np.nan_to_num(values[3:9])
+    out[UPPER[::-1]] = out[UPPER]
+    return out
+
+
+def _figures(found: JointField, folds: Float[np.ndarray, "*cells"]) -> dict[str, Any]:
+    known = np.isfinite(found.residual)
+    kept = known & (found.kept > 0)
+    return {
+        "matches": int(known.sum()),
+        "rejected": int((known & ~kept).sum()),
+        "residual_median_px": float(np.median(found.residual[kept])) if kept.any() else None,
+        "jacobian_least": float(folds.min()),
+        "jacobian_most": float(folds.max()),
+    }
+
+
+def _no_match(number: int) -> InputError:
+    return InputError(
+        "no chunk of the fixed volume resembles the moving one",
+        where=f"pass {number}",
+        expected="matches in some chunk",
+        got="none",
+        fix="check the start (coarse.start, coarse.model), the channels and the masks",
+    )
