@@ -190,7 +190,7 @@ class RunConfig(Section):
 
 
 # Fields that say how or where work is done, not what comes out.
-_NOT_IN_RESULT = {"run", "output", "tiles", "sections"}
+_NOT_IN_RESULT = {"run", "output", "tiles", "sections", "plate"}
 
 
 class JobConfig(Section):

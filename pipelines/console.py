@@ -47,6 +47,10 @@ def _job_kind(name: str) -> type[Job[Any]]:
         from warpbeam.pipelines.align import AlignJob
 
         return AlignJob
+    if name == "segment":
+        from warpbeam.pipelines.segment import SegmentJob
+
+        return SegmentJob
     from warpbeam.pipelines.fuse import FuseJob
 
     return FuseJob

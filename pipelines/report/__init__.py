@@ -22,6 +22,7 @@ from warpbeam.pipelines.report import (
     greys,
     layout,
     page,
+    plate,
     seams,
     stack,
 )
@@ -47,7 +48,18 @@ _PARTS_OF_A_STACK: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
     ("Deformation", stack.deformation_part),
     ("Result", fused.part),
 )
+_PARTS_OF_A_PLATE: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
+    ("Wells", plate.wells_part),
+    ("Objects", plate.objects_part),
+    ("Pictures", plate.pictures_part),
+)
 _MOST_FAILURES = 50
+
+# What a job's page has, where it is not a montage.
+_KINDS = {
+    "align": (_PARTS_OF_A_STACK, judge_stack),
+    "segment": (_PARTS_OF_A_PLATE, plate.judge_plate),
+}
 
 _log = logging.getLogger(__name__)
 
@@ -62,13 +74,12 @@ def write(run_uri: str | os.PathLike[str]) -> str:
         InputError: there is no run.
     """
     run = read_run(run_uri)
-    is_stack = run.summary["job"] == "align"
-    makers = _PARTS_OF_A_STACK if is_stack else _PARTS
+    makers, verdict = _KINDS.get(run.summary["job"], (_PARTS, judge))
     parts = [part for name, make in makers if (part := _made(name, make, run))]
     text = page.render(
         title=f"warpbeam {run.summary['job']}",
         place=run.folder.uri,
-        verdict=judge_stack(run) if is_stack else judge(run),
+        verdict=verdict(run),
         numbers=_numbers(run),
         failures=_failures(run),
         parts=parts,
