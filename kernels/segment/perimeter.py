@@ -42,4 +42,5 @@ def perimeter(regions: Regions) -> Float[np.ndarray, "count"]:
 
     edges = beside(-width, -1, 1, width)
     corners = beside(-width - 1, 1 - width, width - 1, width + 1)
-    return np.bincount(label, _WEIGHT[edges, corners], minlength=regions.count + 1)[1:]
+    weight = _WEIGHT[edges, corners]
+    return np.bincount(label, weight, minlength=regions.count + 1)[1:].astype(np.float64)

@@ -51,7 +51,8 @@ class Regions:
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums of a value per run over labels 1 to `count`, float64."""
-        return np.bincount(self.label, values, minlength=self.count + 1)[1:]
+        total = np.bincount(self.label, values, minlength=self.count + 1)[1:]
+        return total.astype(np.float64)  # of nothing, NumPy's are whole numbers
 
     @functools.cached_property
     def first(self) -> OfRuns:

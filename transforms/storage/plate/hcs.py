@@ -69,6 +69,7 @@ def create_plate(run: str, settings: PlateSettings, plate: Plate, experiment: st
     rows, columns = (sorted({p[axis] for p in places}) for axis in (0, 1))
     _write_group(root, version, ngff.in_version(version, {"plate": {
         "name": experiment,
+        "version": version,
         "acquisitions": [{"id": 0}],
         "rows": [{"name": row_name(r)} for r in rows],
         "columns": [{"name": str(c + 1)} for c in columns],
