@@ -16,6 +16,7 @@ from phantoms import (
     write_list,
     write_tiff,
 )
+from plates import write_plate
 from stacks import make_stack, write_stack
 
 from warpbeam.pipelines import cli
@@ -57,6 +58,9 @@ def test_the_commands_and_the_python_example_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_tiles(tmp_path)
     write_stack(tmp_path / "sections", make_stack(4, (224, 240)))
+    write_plate(tmp_path / "plate", times=2)
+    for file in (tmp_path / "plate").iterdir():
+        file.rename(tmp_path / file.name)
     (text,) = blocks("yaml")
     (tmp_path / "job.yaml").write_text(text)
     for command in commands():
