@@ -4,7 +4,7 @@ warpbeam segment plate.csv segmented/ --chosen-wells A1-B3
 warpbeam segment job.yaml --set preset=nuclei -- --runner=FlinkRunner --parallelism=64
 
 from warpbeam.pipelines import segment
-from warpbeam.pipelines.segment_config import SegmentConfig
+from warpbeam.pipelines.segment_config import SegmentConfig, object_settings
 segment.run(SegmentConfig(plate="plate.csv", output="segmented"))
 """
 
@@ -15,14 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from warpbeam.kernels.segment.plate import ObjectSettings
 from warpbeam.kernels.segment.puncta import PunctaSettings
-from warpbeam.kernels.segment.threshold import ThresholdSettings
 from warpbeam.pipelines import segment_plan
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import Job, Outcome
 from warpbeam.pipelines.plan import Plan
-from warpbeam.pipelines.segment_config import SegmentConfig
+from warpbeam.pipelines.segment_config import SegmentConfig, object_settings
 from warpbeam.transforms.segment import background, database, layout, objects, tables
 from warpbeam.transforms.segment.files import save_sites
 from warpbeam.transforms.segment.tryall import DrawAll
@@ -65,7 +63,7 @@ class SegmentJob(Job[SegmentConfig]):
     def build(self, graph: JobGraph) -> None:
         run, config = self.config.output, self.config
         if config.threshold.method == "tryall":
-            work = DrawAll(run, self.channel, self.object_settings)
+            work = DrawAll(run, self.channel, object_settings(self.config))
             graph.map("tryall", None, functools.partial(objects.list_sites, run, None), work)
             return
         plate = self.plate_settings if config.masks.ome_zarr else None
@@ -127,24 +125,11 @@ class SegmentJob(Job[SegmentConfig]):
         return open_database(self.database_url or "")
 
     @property
-    def object_settings(self) -> ObjectSettings:
-        found, chosen = self.config.threshold, self.config.objects
-        threshold = ThresholdSettings(
-            found.method, found.sd_factor, found.manual, found.block_px, found.sauvola_k,
-            found.floor,
-        )  # fmt: skip
-        return ObjectSettings(
-            threshold, found.gaussian_px, chosen.fill_holes, chosen.neck,
-            chosen.split_smoothing_px, chosen.smallest, chosen.largest, chosen.clear_border,
-            chosen.apart_px,
-        )  # fmt: skip
-
-    @property
     def segment_settings(self) -> objects.SegmentSettings:
         spots = self.config.puncta
         return objects.SegmentSettings(
             self.channel,
-            self.object_settings,
+            object_settings(self.config),
             self.config.background.correct,
             spots.channels,
             PunctaSettings(

@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from warpbeam.kernels.segment.plate import ObjectSettings
+from warpbeam.kernels.segment.threshold import ThresholdSettings
 from warpbeam.pipelines.config import JobConfig, Section
 
 Toggle = Literal["include", "exclude"]
@@ -182,3 +184,15 @@ class SegmentConfig(JobConfig):
     def result_settings(self) -> dict[str, Any]:
         """The settings that decide the masks; the same masks may go to another database."""
         return {k: v for k, v in super().result_settings().items() if k != "database"}
+
+
+def object_settings(config: SegmentConfig) -> ObjectSettings:
+    """What an object is, as the kernels take it."""
+    found, chosen = config.threshold, config.objects
+    threshold = ThresholdSettings(
+        found.method, found.sd_factor, found.manual, found.block_px, found.sauvola_k, found.floor
+    )
+    return ObjectSettings(
+        threshold, found.gaussian_px, chosen.fill_holes, chosen.neck, chosen.split_smoothing_px,
+        chosen.smallest, chosen.largest, chosen.clear_border, chosen.apart_px,
+    )  # fmt: skip

@@ -171,9 +171,10 @@ def _plane(shape: tuple[int, ...]) -> tuple[int, int]:
 def _runs(labels: np.ndarray) -> tuple[OfRuns, OfRuns, OfRuns, np.ndarray]:
     """Row, first and last column, and value of each run of equal values other than 0."""
     height, width = labels.shape
-    padded = np.zeros((height, width + 1), labels.dtype)
-    padded[:, 1:] = labels
-    flat = np.append(padded.reshape(-1), padded.dtype.type(0))
+    # A column of background before each row, and a pixel of it at the end, part the rows.
+    flat = np.empty(height * (width + 1) + 1, labels.dtype)
+    framed = flat[:-1].reshape(height, width + 1)
+    framed[:, 0], framed[:, 1:], flat[-1] = 0, labels, 0
     change = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     value = flat[change]
     inside = np.flatnonzero(value)
