@@ -27,6 +27,9 @@ FULL = [
     "align_stack.py --sections 60",
     "align_speed.py",
     "demo_agreement.py",
+    "segment_plate.py",
+    "segment_f1.py",
+    "database_speed.py",
     "start_up.py",
 ]
 SMALL = [
@@ -39,6 +42,9 @@ SMALL = [
     "align_stack.py --sections 12 --block 6 --size 160 --patch 64",
     "align_speed.py --size 512 --sections 4 --preset em_2d",
     "demo_agreement.py",
+    "segment_plate.py --tiles 8 --times 1 --size 512 --naive 1 --tuned 4",
+    "segment_f1.py --tiles 8 --size 512",
+    "database_speed.py --sites 4",
     "start_up.py",
 ]
 

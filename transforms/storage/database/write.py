@@ -122,10 +122,8 @@ def _objects(
     count = len(site.cells["randomcellid"])
     keys = schema.numbered_keys(tile, "cell", count)
     total = _insert(connection, schema.CELL, count, {"id": keys, **own, **site.cells})
-    for name, greys in site.intensities.items():
-        ids = schema.numbered_keys(tile, f"intensity {name}", count)
-        row = {"id": ids, "celldata_id": keys, "channeldata_id": channels[name], **greys}
-        total += _insert(connection, schema.INTENSITY, count, row)
+    total += _greys(connection, schema.INTENSITY, tile, {"celldata_id": keys}, site.intensities,
+                    channels)  # fmt: skip
     for name, spots in site.puncta.items():
         size = len(spots["cell"])
         ids = schema.numbered_keys(tile, f"puncta {name}", size)
@@ -134,11 +132,32 @@ def _objects(
         row = {"id": ids, "tiledata_id": tile, "celldata_id": owner,
                "channeldata_id": channels[name], **shape}  # fmt: skip
         total += _insert(connection, schema.PUNCTA, size, row)
-        for measured, greys in site.puncta_intensities[name].items():
-            of = schema.numbered_keys(tile, f"puncta {name} intensity {measured}", size)
-            row = {"id": of, "punctadata_id": ids, "channeldata_id": channels[measured], **greys}
-            total += _insert(connection, schema.PUNCTA_INTENSITY, size, row)
+        greys = site.puncta_intensities[name]
+        total += _greys(connection, schema.PUNCTA_INTENSITY, f"{tile} {name}",
+                        {"punctadata_id": ids}, greys, channels)  # fmt: skip
     return total
+
+
+def _greys(
+    connection: sa.Connection,
+    table: sa.Table,
+    owner: str,
+    of: dict[str, list[str]],
+    greys: Mapping[str, Columns],
+    channels: dict[str, str],
+) -> int:
+    """Grey values of the same things in several channels, with one statement."""
+    ((link, keys),) = of.items()
+    if not keys or not greys:
+        return 0
+    columns: dict[str, list[Any]] = {name: [] for name in ("id", link, "channeldata_id")}
+    for channel, values in greys.items():
+        columns["id"] += schema.numbered_keys(owner, f"{table.name} {channel}", len(keys))
+        columns[link] += keys
+        columns["channeldata_id"] += [channels[channel]] * len(keys)
+        for name, column in values.items():
+            columns.setdefault(name, []).extend(_values(column, len(keys)))
+    return _insert(connection, table, len(columns["id"]), columns)
 
 
 def _insert(connection: sa.Connection, table: sa.Table, count: int, columns: Columns) -> int:
@@ -146,13 +165,13 @@ def _insert(connection: sa.Connection, table: sa.Table, count: int, columns: Col
     if not count:
         return 0
     names = [column.name for column in table.columns if column.name in columns]
-    rows = list(zip(*(_values(columns[name], count) for name in names), strict=True))
+    values = [_values(columns[name], count) for name in names]
     if connection.dialect.name == "postgresql":
-        _copy(connection, table.name, names, rows)
+        _copy(connection, table.name, names, values)
     else:
         marks = ", ".join("?" * len(names))
         text = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"
-        connection.exec_driver_sql(text, rows)
+        connection.exec_driver_sql(text, list(zip(*values, strict=True)))
     return count
 
 
@@ -167,10 +186,10 @@ def _values(column: Any, count: int) -> Sequence[Any]:
 
 
 def _copy(
-    connection: sa.Connection, table: str, names: list[str], rows: Sequence[Sequence[Any]]
+    connection: sa.Connection, table: str, names: list[str], columns: list[Sequence[Any]]
 ) -> None:
-    lines = ("\t".join("\\N" if v is None else repr(v) if isinstance(v, float) else str(v)
-                       for v in row) for row in rows)  # fmt: skip
+    texts = (["\\N" if v is None else str(v) for v in column] for column in columns)
+    lines = map("\t".join, zip(*texts, strict=True))
     stream = io.BytesIO(("\n".join(lines) + "\n").encode())
     cursor: Any = connection.connection.cursor()
     cursor.execute(f"COPY {table} ({', '.join(names)}) FROM STDIN", stream=stream)
