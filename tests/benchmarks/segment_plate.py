@@ -158,6 +158,15 @@ def in_own_process(plate: Path, output: Path, workers: int, *, ome_zarr: bool) -
     return found
 
 
+def _objects_in(output: Path, files: list[Path]) -> int:
+    """Objects that the job found in some of the tiles."""
+    from warpbeam.transforms.storage import tables
+
+    names = {file.stem for file in files}
+    rows = tables.read(str(output / "cells.parquet"))
+    return sum(f"{r['well']}_T{r['timepoint']}_{r['tile']}" in names for r in rows)
+
+
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -171,11 +180,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         tuned_ms, found = _timed(tuned, some, folder)
         one = in_own_process(plate, folder / "one", 1, ome_zarr=False)
         two = in_own_process(plate, folder / "two", 2, ome_zarr=False)
+        mine = _objects_in(folder / "one" / "measured", some)
         zarr = in_own_process(plate, folder / "zarr", 1, ome_zarr=True)
     return {
         "tiles": len(files),
         "objects": one["objects"],
-        "objects_of_tuned_in_some": found,
+        "same_objects_as_tuned": mine == found,
         "cpu_ms": {
             "naive": round(naive_ms), "tuned": round(tuned_ms), "segment": round(one["cpu_ms"], 1),
             "segment_and_ome_zarr": round(zarr["cpu_ms"], 1),

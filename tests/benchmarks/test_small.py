@@ -28,7 +28,7 @@ LIMITS = {
     ),
     "align_speed.py": lambda r: r["residual_px"]["median"] < 1 and r["source_mpx_per_cpu_s"] > 0,
     "demo_agreement.py": lambda r: r["agreement_median_px"] < 0.6 and r["links_kept"] == 8,
-    "segment_plate.py": lambda r: r["tuned_of_segment"] > 1 and r["objects"] > 100,
+    "segment_plate.py": lambda r: r["same_objects_as_tuned"] and r["objects"] > 100,
     "segment_f1.py": lambda r: (
         r["plate"]["nuclei"]["f1"] > 0.93
         and r["plate"]["otsu"]["f1"] < r["plate"]["otsu_cut"]["f1"]
