@@ -16,12 +16,13 @@ from dataclasses import asdict
 from typing import Any
 
 from warpbeam.kernels.segment.puncta import PunctaSettings
+from warpbeam.kernels.segment.track import TrackSettings
 from warpbeam.pipelines import segment_plan
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import Job, Outcome
 from warpbeam.pipelines.plan import Plan
 from warpbeam.pipelines.segment_config import SegmentConfig, object_settings
-from warpbeam.transforms.segment import background, database, layout, objects, tables
+from warpbeam.transforms.segment import background, database, layout, objects, tables, track
 from warpbeam.transforms.segment.files import save_sites
 from warpbeam.transforms.segment.tryall import DrawAll
 from warpbeam.transforms.storage import store
@@ -82,18 +83,25 @@ class SegmentJob(Job[SegmentConfig]):
         self._add_tables(graph)
 
     def _add_tables(self, graph: JobGraph) -> None:
+        """What follows segmentation: numbers of cells over time, database, tables."""
         run, config, segmented = self.config.output, self.config, graph.ledger("segment")
+        tracked = None
+        if config.track.enabled and len({s.key.timepoint for s in self.plate.sites}) > 1:
+            reach = TrackSettings(config.track.shift_px, config.track.step_px)
+            graph.map("track", asdict(reach), functools.partial(track.list_wells, run, segmented),
+                      track.TrackWell(run, reach))  # fmt: skip
+            tracked = graph.ledger("track")
         spots = bool(config.puncta.channels)
         if self.database_url is not None:
             work = database.StoreRows(
                 run, self.database_url, self.channel, tiff=config.masks.tiff, puncta=spots
             )
             mark = self.database_mark() if graph.pipeline is not None else None
-            sites = functools.partial(database.list_segmented, run, segmented)
+            sites = functools.partial(database.list_segmented, run, segmented, tracked)
             graph.map("database", mark, sites, work)
         names = ("cells", "puncta") if spots else ("cells",)
-        listing = functools.partial(tables.list_tables, names, segmented)
-        gather = tables.GatherTable(self.run_folder, segmented, csv=config.tables.csv)
+        listing = functools.partial(tables.list_tables, names, segmented, tracked)
+        gather = tables.GatherTable(self.run_folder, segmented, tracked, csv=config.tables.csv)
         graph.map("tables", config.tables.model_dump(), listing, gather)
 
     @property

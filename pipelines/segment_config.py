@@ -113,6 +113,18 @@ class PunctaConfig(Section):
     largest: int = Field(1000, ge=1, description="spots have fewer pixels than this")
 
 
+class TrackConfig(Section):
+    """Cells followed from one time to the next."""
+
+    enabled: bool = Field(True, description="give a cell one number at all its times (cellid)")
+    shift_px: float = Field(
+        60.0, ge=0, le=1000, description="how far the whole image may move between two times, px"
+    )
+    step_px: float = Field(
+        25.0, gt=0, le=500, description="how far a cell may move beside that, px"
+    )
+
+
 class MasksConfig(Section):
     """How the objects are stored."""
 
@@ -164,6 +176,7 @@ class SegmentConfig(JobConfig):
     threshold: ThresholdConfig = ThresholdConfig()
     objects: ObjectsConfig = ObjectsConfig()
     puncta: PunctaConfig = PunctaConfig()
+    track: TrackConfig = TrackConfig()
     masks: MasksConfig = MasksConfig()
     database: DatabaseConfig = DatabaseConfig()
     tables: TablesConfig = TablesConfig()

@@ -48,6 +48,10 @@ def plan(plate: Plate, config: SegmentConfig) -> Plan:
         most = max(groups.values())
         stages.insert(0, StagePlan("background", len(groups) * channels, images * size, 0,
                                    (3 * size + 8) * most, images / 20e6))  # fmt: skip
+    if config.track.enabled and len({site.key.timepoint for site in plate.sites}) > 1:
+        found = pixels // _PIXELS_PER_OBJECT
+        wells = len({site.key[:2] for site in plate.sites})
+        stages.append(StagePlan("track", wells, 0, 0, 3000 * found // wells, found / 2e4))
     rows = pixels // _PIXELS_PER_OBJECT * (1 + channels)
     stages += [
         StagePlan("database", len(plate), 0, 0, 0, rows / _ROWS_PER_S),
@@ -75,6 +79,8 @@ def numbers(graph: JobGraph, plate: Plate, seconds: float) -> dict[str, Any]:
     }
     if any(record["puncta"] for record in records):
         found["puncta"] = sum(record["puncta"] for record in records)
+    if "track" in stages:
+        found["cells"] = sum(record["cells"] for _, record in stages["track"].records())
     if "database" in stages:
         found["rows"] = sum(record["rows"] for _, record in stages["database"].records())
     pixels = sum(math.prod(site.shape) for site in plate.sites)

@@ -368,3 +368,35 @@ def test_a_killed_run_loses_and_doubles_nothing(plate, tmp_path):
     assert (kills > 0, done.returncode) == (True, 0), done.stderr
     assert masks_of(run) == masks_of(plate[1])
     assert rows_of(run) == rows_of(plate[1])
+
+
+def test_cells_keep_their_numbers_over_time(tmp_path):
+    """Discs that move together and a little by themselves; one leaves, one comes."""
+    rows, rng = [], np.random.default_rng(8)
+    start = np.array([[30, 30], [30, 90], [80, 60], [120, 110], [130, 30], [75, 130]], float)
+    y, x = np.mgrid[:170, :170]
+    for t in range(3):
+        at = start + np.array([9, -7]) * t + rng.normal(0, 1.0, start.shape)
+        labels = np.zeros((170, 170), int)
+        for k, (cy, cx) in enumerate(at[: 6 - (t == 2)], start=1):
+            labels[(y - cy) ** 2 + (x - cx) ** 2 < 64] = k
+        if t == 2:
+            labels[(y - 15) ** 2 + (x - 150) ** 2 < 64] = 6
+        name = f"A1_{t}.tif"
+        tifffile.imwrite(tmp_path / name, picture(labels, t))
+        tifffile.imwrite(tmp_path / f"truth_{t}.tif", labels)
+        rows.append({"well": "A1", "timepoint": t, "channel": "nuclei", "file": name})
+    table, run = write_rows(tmp_path / "plate.csv", rows), tmp_path / "run"
+    outcome = segment(table, run, track={"step_px": 12.0, "shift_px": 20.0})
+    assert outcome.numbers["cells"] == 7
+    seen = {}
+    for row in tables.read(str(run / "cells.parquet")):
+        truth = tifffile.imread(tmp_path / f"truth_{row['timepoint']}.tif")
+        cell = int(truth[round(row["centroid_y"]), round(row["centroid_x"])])
+        who = "new" if row["timepoint"] == 2 and cell == 6 else cell
+        seen.setdefault(who, set()).add(row["cellid"])
+    assert all(len(numbers) == 1 for numbers in seen.values())
+    assert len(set.union(*seen.values())) == 7
+    stored = rows_of(run)["celldata"]
+    assert sorted({r["cellid"] for r in stored}) == [1, 2, 3, 4, 5, 6, 7]
+    assert len(stored) == 18

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from warpbeam.transforms.segment.files import load_sites, mask_uri, objects_uri, puncta_uri
+from warpbeam.transforms.segment.track import cell_numbers
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import store, tables
 from warpbeam.transforms.storage.ledger import Ledger, Record, key_name
@@ -16,16 +17,20 @@ from warpbeam.transforms.storage.plate import Site, SiteKey
 Columns = dict[str, Any]
 
 
-def list_segmented(run: str, segmented: Ledger) -> Iterator[Unit]:
-    """A unit per site that was segmented: the site, and the mark of what was found."""
+def list_segmented(run: str, segmented: Ledger, tracked: Ledger | None) -> Iterator[Unit]:
+    """A unit per site that was segmented: the site, the mark of what was found, and that of
+    the tracking of its well."""
     marks = segmented.done()
+    tracks = tracked.done() if tracked is not None else {}
     for site in load_sites(run):
         if (mark := marks.get(key_name(site.key))) is not None:
-            yield site.key, [site.to_json(), mark]
+            yield site.key, [site.to_json(), mark, tracks.get(key_name(site.key[:2]))]
 
 
 class StoreRows:
-    """Work of the stage `database`: one site. Payload: `[site, mark]`.
+    """Work of the stage `database`: one site. Payload: as `list_segmented` says.
+
+    A site of a well whose tracking failed is stored without numbers of cells.
 
     Args:
         run: the run's folder.
@@ -45,6 +50,7 @@ class StoreRows:
         site = Site.from_json(payload[0])
         columns = tables.read_columns(objects_uri(self._run, site.key))
         spots = tables.read_columns(puncta_uri(self._run, site.key)) if self._puncta else {}
+        cells = cell_numbers(self._run, site.key) if payload[2] is not None else None
         uri = mask_uri(self._run, site.key, self._channel)
         mask = str(store.local_path(uri) or uri) if self._tiff else None
         rows = SiteRows(
@@ -55,7 +61,7 @@ class StoreRows:
             self._channel,
             site.channels,
             tile_columns(site, self._channel, mask),
-            cell_columns(columns, montage=site.montage),
+            {**cell_columns(columns, montage=site.montage), "cellid": cells},
             {channel: greys_of(columns, channel) for channel in site.channels},
             *(puncta_columns(spots, site.channels) if spots else ()),
         )

@@ -39,6 +39,11 @@ def puncta_uri(run: str, key: SiteKey) -> str:
     return store.join(run, FOLDER, "puncta", f"{key_name(key)}.parquet")
 
 
+def tracks_uri(run: str, well: tuple[str, str]) -> str:
+    """Which object is which cell, in one well."""
+    return store.join(run, FOLDER, "tracks", f"{key_name(well)}.parquet")
+
+
 def background_uri(run: str, group: tuple[str, str, int, str]) -> str:
     """The background of a channel of a well at one time, an .npy file."""
     return store.join(run, FOLDER, "background", f"{key_name(group)}.npy")

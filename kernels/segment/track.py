@@ -1,0 +1,122 @@
+"""Which cell is which from one time to the next: one-to-one, after their common motion.
+
+A plate moves when it is put back under the microscope: all cells of an image are shifted
+together, often by more than the distance between two cells. The shift is found first, as the
+one under which most cells have a partner nearby; what is left is each cell's own motion.
+Cells are then assigned to one another with the least sum of squared distances (Kuhn, "The
+Hungarian method", 1955), so that no cell has two successors, and no two have the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+Points = Float[np.ndarray, "_ 2"]
+Numbers = Int[np.ndarray, "_"]
+Before = Float[np.ndarray, "before 2"]
+After = Float[np.ndarray, "after 2"]
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """How far things may move between two times, px.
+
+    Attributes:
+        shift_px: all cells together.
+        step_px: a cell beside that.
+    """
+
+    shift_px: float
+    step_px: float
+
+
+def common_shift(before: Before, after: After, settings: TrackSettings) -> Float[np.ndarray, "2"]:
+    """The motion (y, x) of all cells together; 0 where there are none.
+
+    Differences of positions of all pairs within reach vote: the true ones lie together, the
+    others are spread over the disc. The densest place is refined by the median around it.
+    """
+    if not len(before) or not len(after):
+        return np.zeros(2)
+    near = cKDTree(before).query_ball_tree(cKDTree(after), settings.shift_px)
+    origin = np.repeat(np.arange(len(before)), [len(each) for each in near])
+    votes = after[[k for each in near for k in each]] - before[origin]
+    if not len(votes):
+        return np.zeros(2)
+    tree = cKDTree(votes)
+    support = tree.query_ball_point(votes, settings.step_px, return_length=True)
+    best = votes[np.argmax(support)]
+    around = votes[tree.query_ball_point(best, settings.step_px)]
+    return np.asarray(np.median(around, axis=0))
+
+
+def assign(
+    before: Before, after: After, settings: TrackSettings
+) -> tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"]]:
+    """Cells of two times that are the same one; each is in one pair at most.
+
+    A pair costs its squared distance from where the common shift leads, a cell that stays alone
+    costs `step_px` squared (Jaqaman et al., 2008, doi:10.1038/nmeth.1237), and the pairing that
+    costs least in all is taken; no pair lies farther apart than `step_px`.
+    """
+    moved = before + common_shift(before, after, settings)
+    pairs = cKDTree(moved).sparse_distance_matrix(
+        cKDTree(after), settings.step_px, output_type="coo_matrix"
+    )
+    squares = pairs.data**2
+    shape = (len(before), len(after))
+    return _cheapest(pairs.row, pairs.col, squares, settings.step_px**2, shape)
+
+
+def _cheapest(
+    row: Int[np.ndarray, "edges"],
+    column: Int[np.ndarray, "edges"],
+    price: Float[np.ndarray, "edges"],
+    alone: float,
+    shape: tuple[int, ...],
+) -> tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"]]:
+    """The cheapest assignment over a sparse graph in which any node may stay alone.
+
+    Each node gets a partner that stands for staying alone, and partners of paired nodes take
+    one another for nothing: a full matching exists then, and only near pairs are looked at.
+    """
+    rows, columns = shape
+    if not row.size:
+        none = np.zeros(0, np.int64)
+        return none, none
+    every_row, every_column = np.arange(rows), np.arange(columns)
+    # All prices are one higher than said: an edge of weight 0 would be no edge.
+    prices = (price, np.full(rows + columns, alone), np.zeros(row.size))
+    left = (row, every_row, rows + every_column, rows + column)
+    right = (column, columns + every_row, every_column, columns + row)
+    graph = sparse.coo_array(
+        (np.concatenate(prices) + 1, (np.concatenate(left), np.concatenate(right))),
+        shape=(rows + columns, rows + columns),
+    )
+    a, b = sparse.csgraph.min_weight_full_bipartite_matching(graph.tocsr())
+    paired = (a < rows) & (b < columns)
+    return a[paired].astype(np.int64), b[paired].astype(np.int64)
+
+
+def identities(times: list[Points], settings: TrackSettings) -> list[Numbers]:
+    """A number for each cell at each time: the same for the same cell, from 1, none twice.
+
+    A cell without a partner in the time before is a new one.
+    """
+    found: list[Numbers] = []
+    following = 1
+    for k, points in enumerate(times):
+        own = np.zeros(len(points), np.int64)
+        if k:
+            before, after = assign(times[k - 1], points, settings)
+            own[after] = found[-1][before]
+        new = np.flatnonzero(own == 0)
+        own[new] = following + np.arange(new.size)
+        following += new.size
+        found.append(own)
+    return found
