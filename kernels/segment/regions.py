@@ -146,7 +146,9 @@ def connected(
     a: Int[np.ndarray, "edges"], b: Int[np.ndarray, "edges"], nodes: int
 ) -> Int[np.ndarray, "nodes"]:
     """The component of each node, numbered from 0 in the order of their first nodes."""
-    graph = sparse.coo_array((np.ones(a.size, np.int8), (a, b)), shape=(nodes, nodes))
+    order = np.argsort(a, kind="stable")
+    start = np.append(0, np.cumsum(np.bincount(a, minlength=nodes)))
+    graph = sparse.csr_array((np.ones(a.size), b[order], start), shape=(nodes, nodes))
     count, component = sparse.csgraph.connected_components(graph, directed=False)
     first = np.empty(count, np.int64)
     # Where an entry is written several times the last one stays: from behind, the first node.

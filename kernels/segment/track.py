@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import sparse
+from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 
 Points = Float[np.ndarray, "_ 2"]
@@ -39,20 +39,27 @@ def common_shift(before: Before, after: After, settings: TrackSettings) -> Float
     """The motion (y, x) of all cells together; 0 where there are none.
 
     Differences of positions of all pairs within reach vote: the true ones lie together, the
-    others are spread over the disc. The densest place is refined by the median around it.
+    others are spread over the disc. The densest place of a histogram, whose cells are half a
+    step wide, is refined by the median around it.
     """
     if not len(before) or not len(after):
         return np.zeros(2)
-    near = cKDTree(before).query_ball_tree(cKDTree(after), settings.shift_px)
-    origin = np.repeat(np.arange(len(before)), [len(each) for each in near])
-    votes = after[[k for each in near for k in each]] - before[origin]
-    if not len(votes):
+    pairs = cKDTree(before).sparse_distance_matrix(
+        cKDTree(after), settings.shift_px + settings.step_px, output_type="coo_matrix"
+    )
+    if not pairs.nnz:
         return np.zeros(2)
-    tree = cKDTree(votes)
-    support = tree.query_ball_point(votes, settings.step_px, return_length=True)
-    best = votes[np.argmax(support)]
-    around = votes[tree.query_ball_point(best, settings.step_px)]
-    return np.asarray(np.median(around, axis=0))
+    votes = after[pairs.col] - before[pairs.row]
+    width = settings.step_px / 2
+    place = np.floor(votes / width).astype(np.int64)
+    place -= place.min(axis=0)
+    counts = np.zeros(place.max(axis=0) + 1)
+    np.add.at(counts, tuple(place.T), 1)
+    # Three cells wide, as a cell's border may run through the place.
+    counts = ndimage.uniform_filter(counts, 3, mode="constant")
+    best = np.array(np.unravel_index(np.argmax(counts), counts.shape))
+    around = (np.abs(place - best) <= 1).all(axis=1)
+    return np.asarray(np.median(votes[around], axis=0))
 
 
 def assign(

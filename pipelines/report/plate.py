@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from typing import Any
 
@@ -13,7 +14,7 @@ from warpbeam.pipelines.report.page import Group, Part, Picture, Table
 from warpbeam.pipelines.report.reading import Run
 from warpbeam.pipelines.report.verdict import Verdict, count, failures
 from warpbeam.transforms.segment.files import load_sites, mask_uri, tryall_uri
-from warpbeam.transforms.storage import store, tables
+from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.images import ImageRef, read
 from warpbeam.transforms.storage.plate import Site
 from warpbeam.transforms.storage.plate.images import read_image
@@ -42,10 +43,18 @@ def judge_plate(run: Run) -> Verdict:
     return Verdict(level, (*trouble, words, *look))
 
 
+_SHOWN = ("experiment", "well", "label", "area", "solidity", "eccentricity")
+
+
 def cells(run: Run) -> dict[str, Array]:
-    """The columns of `cells.parquet`; none before there is one."""
-    uri = run.folder.table("cells")
-    return tables.read_columns(uri) if store.read_bytes(uri) is not None else {}
+    """Some columns of `cells.parquet`; none before there is one."""
+    from pyarrow import parquet
+
+    raw = store.read_bytes(run.folder.table("cells"))
+    if raw is None:
+        return {}
+    table = parquet.read_table(io.BytesIO(raw))
+    return {name: table.column(name).to_numpy() for name in _SHOWN if name in table.column_names}
 
 
 def wells_part(run: Run) -> Part | None:

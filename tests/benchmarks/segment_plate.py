@@ -136,7 +136,8 @@ def job(plate: str, output: str, workers: int, ome_zarr: bool) -> dict[str, floa
     def run(name: str, **select: Any) -> Any:
         return segment.run(SegmentConfig(
             plate=plate, output=f"{output}/{name}", select=select,
-            masks={"ome_zarr": ome_zarr}, run={"workers": workers, "report": False},
+            masks={"ome_zarr": ome_zarr}, track={"enabled": False},
+            run={"workers": workers, "report": False},
         ))  # fmt: skip
 
     run("warm", tile=1, wells="A1", timepoints="0")

@@ -31,17 +31,17 @@ def mask_uri(run: str, key: SiteKey, channel: str) -> str:
 
 def objects_uri(run: str, key: SiteKey) -> str:
     """Objects of a site, a row each."""
-    return store.join(run, FOLDER, "objects", f"{key_name(key)}.parquet")
+    return store.join(run, FOLDER, "objects", f"{key_name(key)}.arrow")
 
 
 def puncta_uri(run: str, key: SiteKey) -> str:
     """Spots of a site, a row each."""
-    return store.join(run, FOLDER, "puncta", f"{key_name(key)}.parquet")
+    return store.join(run, FOLDER, "puncta", f"{key_name(key)}.arrow")
 
 
 def tracks_uri(run: str, well: tuple[str, str]) -> str:
     """Which object is which cell, in one well."""
-    return store.join(run, FOLDER, "tracks", f"{key_name(well)}.parquet")
+    return store.join(run, FOLDER, "tracks", f"{key_name(well)}.arrow")
 
 
 def background_uri(run: str, group: tuple[str, str, int, str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from warpbeam.transforms.segment.files import load_sites, objects_uri, puncta_uri
 from warpbeam.transforms.segment.track import cell_numbers
 from warpbeam.transforms.stage import Unit
-from warpbeam.transforms.storage import store
+from warpbeam.transforms.storage import store, tables
 from warpbeam.transforms.storage.ledger import Ledger, Record, key_name
 from warpbeam.transforms.storage.plate import SiteKey
 from warpbeam.transforms.storage.run_folder import RunFolder
@@ -46,8 +46,7 @@ class GatherTable:
         for site in load_sites(self._run.uri):
             if key_name(site.key) not in done:
                 continue
-            raw = store.read_bytes(_FILES[key[0]](self._run.uri, site.key))
-            part = parquet.read_table(io.BytesIO(raw or b""))
+            part = tables.arrow_table(_FILES[key[0]](self._run.uri, site.key))
             if key[0] == "cells" and key_name(site.key[:2]) in tracked:
                 numbers = pyarrow.array(cell_numbers(self._run.uri, site.key))
                 part = part.add_column(0, "cellid", numbers)

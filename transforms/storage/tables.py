@@ -20,28 +20,43 @@ def write(uri: str, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def write_columns(uri: str, columns: Mapping[str, Any]) -> int:
-    """Stores columns of one length, such as arrays; returns the bytes."""
+    """Stores columns of one length, such as arrays, as an Arrow file; returns the bytes.
+
+    Small tables that only the run itself reads: an Arrow file is read and written in a tenth of
+    the time of a Parquet file, and is larger.
+    """
     import pyarrow
-    from pyarrow import parquet
 
-    buffer = io.BytesIO()
-    parquet.write_table(pyarrow.table(dict(columns)), buffer)
-    store.write_bytes(uri, buffer.getvalue())
-    return buffer.tell()
+    table = pyarrow.table(dict(columns))
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    raw = sink.getvalue().to_pybytes()
+    store.write_bytes(uri, raw)
+    return len(raw)
 
 
-def read_columns(uri: str) -> dict[str, Any]:
-    """The columns stored at `uri` as arrays.
+def arrow_table(uri: str) -> Any:
+    """The `pyarrow.Table` that `write_columns` stored.
 
     Raises:
-        FileNotFoundError: there is no such table.
+        FileNotFoundError: there is none.
     """
-    from pyarrow import parquet
+    import pyarrow
 
     raw = store.read_bytes(uri)
     if raw is None:
         raise FileNotFoundError(f"no table {uri}")
-    table = parquet.read_table(io.BytesIO(raw))
+    return pyarrow.ipc.open_file(pyarrow.py_buffer(raw)).read_all()
+
+
+def read_columns(uri: str) -> dict[str, Any]:
+    """The columns that `write_columns` stored, as arrays.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    table = arrow_table(uri)
     return {name: table.column(name).to_numpy() for name in table.column_names}
 
 
