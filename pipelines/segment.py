@@ -87,9 +87,11 @@ class SegmentJob(Job[SegmentConfig]):
         run, config, segmented = self.config.output, self.config, graph.ledger("segment")
         tracked = None
         if config.track.enabled and len({s.key.timepoint for s in self.plate.sites}) > 1:
-            reach = TrackSettings(config.track.shift_px, config.track.step_px)
+            reach = TrackSettings(
+                config.track.shift_px, config.track.step_px, config.track.trait_px
+            )
             graph.map("track", asdict(reach), functools.partial(track.list_wells, run, segmented),
-                      track.TrackWell(run, reach))  # fmt: skip
+                      track.TrackWell(run, reach, self.channel))  # fmt: skip
             tracked = graph.ledger("track")
         spots = bool(config.puncta.channels)
         if self.database_url is not None:

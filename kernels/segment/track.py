@@ -4,7 +4,8 @@ A plate moves when it is put back under the microscope: all cells of an image ar
 together, often by more than the distance between two cells. The shift is found first, as the
 one under which most cells have a partner nearby; what is left is each cell's own motion.
 Cells are then assigned to one another with the least sum of squared distances (Kuhn, "The
-Hungarian method", 1955), so that no cell has two successors, and no two have the same.
+Hungarian method", 1955), so that no cell has two successors, and no two have the same. A cell
+that grows or dims much is a less likely successor: its traits count as a distance too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 
 Points = Float[np.ndarray, "_ 2"]
+Traits = Float[np.ndarray, "_ traits"]
 Numbers = Int[np.ndarray, "_"]
 Before = Float[np.ndarray, "before 2"]
 After = Float[np.ndarray, "after 2"]
@@ -29,10 +31,25 @@ class TrackSettings:
     Attributes:
         shift_px: all cells together.
         step_px: a cell beside that.
+        trait_px: the distance that a doubling of a trait, such as the area, counts as.
     """
 
     shift_px: float
     step_px: float
+    trait_px: float
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells at one time.
+
+    Attributes:
+        at: centroids, y and x.
+        traits: log2 of what a cell keeps, such as area and brightness; a row per cell.
+    """
+
+    at: Points
+    traits: Traits
 
 
 def common_shift(before: Before, after: After, settings: TrackSettings) -> Float[np.ndarray, "2"]:
@@ -63,21 +80,25 @@ def common_shift(before: Before, after: After, settings: TrackSettings) -> Float
 
 
 def assign(
-    before: Before, after: After, settings: TrackSettings
+    before: Cells, after: Cells, settings: TrackSettings
 ) -> tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"]]:
     """Cells of two times that are the same one; each is in one pair at most.
 
-    A pair costs its squared distance from where the common shift leads, a cell that stays alone
-    costs `step_px` squared (Jaqaman et al., 2008, doi:10.1038/nmeth.1237), and the pairing that
-    costs least in all is taken; no pair lies farther apart than `step_px`.
+    A pair costs its squared distance from where the common shift leads and the squares of the
+    changes of its traits (less what changed for all, such as by bleaching); a cell that stays
+    alone costs `step_px` squared (Jaqaman et al., 2008, doi:10.1038/nmeth.1237). The pairing
+    that costs least in all is taken; no pair lies farther apart than `step_px`.
     """
-    moved = before + common_shift(before, after, settings)
+    moved = before.at + common_shift(before.at, after.at, settings)
     pairs = cKDTree(moved).sparse_distance_matrix(
-        cKDTree(after), settings.step_px, output_type="coo_matrix"
+        cKDTree(after.at), settings.step_px, output_type="coo_matrix"
     )
-    squares = pairs.data**2
-    shape = (len(before), len(after))
-    return _cheapest(pairs.row, pairs.col, squares, settings.step_px**2, shape)
+    change = after.traits[pairs.col] - before.traits[pairs.row]
+    if len(change):
+        change = change - np.median(change, axis=0)
+    price = pairs.data**2 + settings.trait_px**2 * (change**2).sum(axis=1)
+    shape = (len(before.at), len(after.at))
+    return _cheapest(pairs.row, pairs.col, price, settings.step_px**2, shape)
 
 
 def _cheapest(
@@ -110,17 +131,17 @@ def _cheapest(
     return a[paired].astype(np.int64), b[paired].astype(np.int64)
 
 
-def identities(times: list[Points], settings: TrackSettings) -> list[Numbers]:
+def identities(times: list[Cells], settings: TrackSettings) -> list[Numbers]:
     """A number for each cell at each time: the same for the same cell, from 1, none twice.
 
     A cell without a partner in the time before is a new one.
     """
     found: list[Numbers] = []
     following = 1
-    for k, points in enumerate(times):
-        own = np.zeros(len(points), np.int64)
+    for k, cells in enumerate(times):
+        own = np.zeros(len(cells.at), np.int64)
         if k:
-            before, after = assign(times[k - 1], points, settings)
+            before, after = assign(times[k - 1], cells, settings)
             own[after] = found[-1][before]
         new = np.flatnonzero(own == 0)
         own[new] = following + np.arange(new.size)

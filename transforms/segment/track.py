@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from warpbeam.kernels.segment.track import TrackSettings, identities
+from warpbeam.kernels.segment.track import Cells, TrackSettings, identities
 from warpbeam.transforms.segment.files import load_sites, objects_uri, tracks_uri
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import tables
@@ -32,8 +32,8 @@ class TrackWell:
     Numbers go through all tiles of the well, so that none is given twice in it.
     """
 
-    def __init__(self, run: str, settings: TrackSettings) -> None:
-        self._run, self._settings = run, settings
+    def __init__(self, run: str, settings: TrackSettings, channel: str) -> None:
+        self._run, self._settings, self._channel = run, settings, channel
 
     def __call__(self, key: tuple[str, str], payload: Any) -> Record:
         keys = sorted((SiteKey(*k) for k, _ in payload), key=lambda k: (k.tile, k.timepoint))
@@ -43,7 +43,7 @@ class TrackWell:
         parts: list[dict[str, Array]] = []
         offset = 0
         for sites in tiles.values():
-            found = identities([self._centroids(site) for site in sites], self._settings)
+            found = identities([self._cells(site) for site in sites], self._settings)
             for site, own in zip(sites, found, strict=True):
                 place = {"timepoint": site.timepoint, "tile": site.tile}
                 parts.append({
@@ -56,9 +56,18 @@ class TrackWell:
         written = tables.write_columns(tracks_uri(self._run, key), table)
         return {"cells": offset, "bytes_written": written}
 
-    def _centroids(self, site: SiteKey) -> Array:
+    def _cells(self, site: SiteKey) -> Cells:
         columns = tables.read_columns(objects_uri(self._run, site))
-        return np.stack([columns["centroid_y"], columns["centroid_x"]], axis=1)
+        return cells_of(columns, columns[f"{self._channel}:intensity_mean"])
+
+
+def cells_of(columns: Mapping[str, Array], brightness: Array) -> Cells:
+    """Objects as cells: area and brightness are what a cell keeps."""
+    traits = np.stack([columns["area"], brightness], axis=1)
+    return Cells(
+        np.stack([columns["centroid_y"], columns["centroid_x"]], axis=1),
+        np.log2(np.maximum(traits, 1.0)),
+    )
 
 
 def cell_numbers(run: str, key: SiteKey) -> Array:

@@ -7,9 +7,14 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from warpbeam.kernels.segment.track import TrackSettings, assign, common_shift, identities
+from warpbeam.kernels.segment.track import Cells, TrackSettings, assign, common_shift, identities
 
-REACH = TrackSettings(40.0, 15.0)
+REACH = TrackSettings(40.0, 15.0, 10.0)
+
+
+def plain(at):
+    """Cells that all look alike."""
+    return Cells(at, np.zeros((len(at), 2)))
 
 
 def cells(seed, count=120, size=600.0):
@@ -29,7 +34,7 @@ def test_cells_are_found_again_whatever_their_order():
     before = cells(3)
     order = rng.permutation(len(before))
     after = (before + np.array([18, -22]) + rng.normal(0, 1.5, before.shape))[order]
-    a, b = assign(before, after, REACH)
+    a, b = assign(plain(before), plain(after), REACH)
     assert np.unique(a).size == a.size == np.unique(b).size
     assert (order[b] == a).mean() > 0.99
     assert a.size >= 119
@@ -40,7 +45,7 @@ def test_cells_are_found_again_whatever_their_order():
 def test_the_assignment_is_the_best_one(seed, n, m):
     rng = np.random.default_rng(seed)
     before, after = rng.uniform(0, 40, (n, 2)), rng.uniform(0, 40, (m, 2))
-    a, b = assign(before, after, REACH)
+    a, b = assign(plain(before), plain(after), REACH)
     squares = cdist(before + common_shift(before, after, REACH), after) ** 2
     assert (squares[a, b] <= REACH.step_px**2 + 1e-9).all()
     # Dense, by another solver: each cell may take a partner of its own, at the price of a step.
@@ -59,7 +64,7 @@ def test_no_identity_is_given_twice():
     for k in range(5):
         here = base + np.array([7, -5]) * k + rng.normal(0, 2, base.shape)
         times.append(here[rng.random(len(base)) > 0.05])
-    found = identities(times, REACH)
+    found = identities([plain(at) for at in times], REACH)
     for own, points in zip(found, times, strict=True):
         assert len(own) == len(points)
         assert np.unique(own).size == own.size
@@ -69,7 +74,19 @@ def test_no_identity_is_given_twice():
 def test_what_leaves_and_what_comes():
     first = np.array([[10.0, 10], [50, 50], [90, 90]])
     second = np.array([[51.0, 51], [91, 91], [10, 90]])
-    one, two, three = identities([first, second, np.zeros((0, 2))], REACH)
+    one, two, three = identities(list(map(plain, (first, second, np.zeros((0, 2))))), REACH)
     assert one.tolist() == [1, 2, 3]
     assert two.tolist() == [2, 3, 4]
     assert three.size == 0
+
+
+def test_traits_tell_neighbours_apart():
+    """Two cells change places; one is twice as large, and all of them dim by a half."""
+    before = Cells(np.array([[10.0, 10], [10, 18], [60, 60], [90, 20]]),
+                   np.array([[7.0, 10], [8, 10], [7.5, 10], [7.2, 10]]))  # fmt: skip
+    swapped = np.array([[10.0, 17], [10, 11], [60, 60], [90, 20]])
+    after = Cells(swapped, before.traits - (0, 1))
+    a, b = assign(before, after, REACH)
+    assert b[np.argsort(a)].tolist() == [0, 1, 2, 3]
+    blind = assign(plain(before.at), plain(after.at), REACH)
+    assert blind[1][np.argsort(blind[0])].tolist() == [1, 0, 2, 3]
