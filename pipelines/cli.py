@@ -21,6 +21,7 @@ _JOBS = {
     "align": "align a stack of serial sections into one volume",
     "fuse": "fuse tiles whose matrices are known",
     "register": "register a moving volume onto a fixed one",
+    "segment": "segment a plate of images into masks and a database of objects",
 }
 
 
@@ -66,6 +67,8 @@ def _add_jobs(commands: argparse._SubParsersAction[_Parser]) -> None:
             job.add_argument("source", help="job file (.yaml), tile list, or folder of images")
         job.add_argument("output", nargs="?", help="folder or bucket prefix of the run")
         _add_settings(job)
+        if name == "segment":
+            _add_selection(job)
         job.add_argument("--stages", help="run these stages alone, comma-separated")
         job.add_argument("--overwrite", action="store_true", help="replace another run's output")
         job.add_argument("--quiet", action="store_true", help="no progress")
@@ -77,6 +80,32 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="SECTION.FIELD=VALUE",
         help="change a setting; may be repeated",
     )  # fmt: skip
+
+
+# What of a plate is chosen, as options of their own: name and meaning.
+_SELECTION = {
+    "experiment": "the one experiment",
+    "chosen-wells": "all, or such as A1,B2-D4",
+    "chosen-timepoints": "all, or such as T0-T7",
+    "chosen-channels": "all, or names with commas between",
+    "tile": "the one tile",
+}
+
+
+def _add_selection(job: argparse.ArgumentParser) -> None:
+    for name, what in _SELECTION.items():
+        job.add_argument(f"--{name}", help=what)
+        if name.startswith("chosen-"):
+            job.add_argument(f"--{name}-toggle", choices=["include", "exclude"],
+                             help="whether those are in or out")  # fmt: skip
+
+
+def _selected(options: argparse.Namespace) -> list[str]:
+    """The options of `_add_selection` as settings."""
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    names = [n.replace("-", "_") for n in _SELECTION]
+    toggles = [f"{n}_toggle" for n in names if n.startswith("chosen_")]
+    return [f"select.{n.removeprefix('chosen_')}={given[n]}" for n in names + toggles if n in given]
 
 
 def _plan(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -141,7 +170,7 @@ _TOOLS: dict[str, Callable[[argparse._SubParsersAction[_Parser]], None]] = {
 def _parser() -> _Parser:
     parser = _Parser(
         prog="warpbeam",
-        description="Stitch, align and fuse microscopy images, on a laptop or a cluster.",
+        description="Stitch, align, fuse and segment microscopy images, on a laptop or a cluster.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -227,14 +256,15 @@ def _run_job(options: argparse.Namespace) -> int:
     from warpbeam.pipelines import console
 
     moving, output = _places(options)
+    settings = [*_selected(options), *options.set]
     applied = getattr(options, "apply", None)
     if applied is not None and options.source.endswith(".csv"):
         return console.move_points(applied, options.source, moving)
     if applied is not None:
-        given = [*options.set, f"registration={applied}"]
+        given = [*settings, f"registration={applied}"]
         job = console.make_job("apply", options.source, moving, given)
     else:
-        job = console.make_job(options.job, options.source, output, options.set, moving=moving)
+        job = console.make_job(options.job, options.source, output, settings, moving=moving)
     stages = options.stages.split(",") if options.stages else None
     return console.run_job(
         job, options.beam, stages=stages, overwrite=options.overwrite, quiet=options.quiet

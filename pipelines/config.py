@@ -190,7 +190,9 @@ class RunConfig(Section):
 
 
 # Fields that say how or where work is done, not what comes out.
-_NOT_IN_RESULT = {"run", "output", "tiles", "sections", "fixed", "moving", "registration"}
+_NOT_IN_RESULT = {
+    *("run", "output", "tiles", "sections", "fixed", "moving", "registration", "plate"),
+}
 
 
 class JobConfig(Section):

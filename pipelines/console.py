@@ -65,6 +65,10 @@ def _job_kind(name: str) -> type[Job[Any]]:
         from warpbeam.pipelines.register import RegisterJob
 
         return RegisterJob
+    if name == "segment":
+        from warpbeam.pipelines.segment import SegmentJob
+
+        return SegmentJob
     from warpbeam.pipelines.fuse import FuseJob
 
     return FuseJob

@@ -12,12 +12,14 @@ from pydantic.fields import FieldInfo
 from warpbeam.pipelines.align_config import AlignConfig
 from warpbeam.pipelines.config import FuseConfig, JobConfig, StitchConfig
 from warpbeam.pipelines.register_config import RegisterConfig
+from warpbeam.pipelines.segment_config import SegmentConfig
 
 _MODELS: dict[str, type[JobConfig]] = {
     "stitch": StitchConfig,
     "align": AlignConfig,
     "fuse": FuseConfig,
     "register": RegisterConfig,
+    "segment": SegmentConfig,
 }
 
 

@@ -99,6 +99,14 @@ class Job(ABC, Generic[Config]):
     def check(self) -> None:
         """Raises InputError where the input and the settings do not go together."""
 
+    def fingerprint(self, *, with_versions: bool = True) -> str:
+        """Of the input, with or without the versions of its files."""
+        return self.tiles.fingerprint(with_versions=with_versions)
+
+    def save_inputs(self) -> None:
+        """Stores for the workers what they work on."""
+        save_sources(self.run_folder, self.sources)
+
     def check_channel(self, channel: int, name: str) -> None:
         """Raises InputError where the setting `name` chooses a channel that is not there."""
         channels = self.tiles.channels
@@ -121,7 +129,7 @@ class Job(ABC, Generic[Config]):
 
     def graph(self, **given: Any) -> JobGraph:
         """The stages of this job."""
-        inputs = self.tiles.fingerprint(with_versions=False)
+        inputs = self.fingerprint(with_versions=False)
         graph = JobGraph(self.config.output, inputs, self.config.run.attempts, **given)
         self.build(graph)
         return graph
@@ -205,7 +213,7 @@ class Job(ABC, Generic[Config]):
         mine = {
             "job": self.name,
             "settings": self.config.result_settings(),
-            "inputs": self.tiles.fingerprint(with_versions=False),
+            "inputs": self.fingerprint(with_versions=False),
         }
         theirs = store.read_json(self.run_folder.owner)
         if theirs != mine:
@@ -215,7 +223,7 @@ class Job(ABC, Generic[Config]):
                 raise _occupied(self.config.output, theirs, mine)
             # First of all, so that a run that is stopped at any instant can be continued.
             store.write_json(self.run_folder.owner, mine)
-        save_sources(self.run_folder, self.sources)
+        self.save_inputs()
         self.prepare()
 
     def _sum_up(self, graph: JobGraph, seconds: float, *, stopped: bool = False) -> Outcome:
@@ -230,7 +238,7 @@ class Job(ABC, Generic[Config]):
             {
                 "job": self.name,
                 "config": self.config.model_dump(mode="json"),
-                "inputs": self.tiles.fingerprint(),
+                "inputs": self.fingerprint(),
                 "versions": versions(),
                 "numbers": numbers,
                 "failures": [dataclasses.asdict(f) for f in failures],

@@ -16,6 +16,7 @@ from phantoms import (
     write_list,
     write_tiff,
 )
+from plates import write_plate
 from stacks import make_stack, write_stack
 from volumes import make_pair, write_pair
 
@@ -61,6 +62,9 @@ def test_the_commands_and_the_python_example_run(tmp_path, monkeypatch, capsys):
     write_pair(tmp_path, make_pair((24, 48, 48)))
     (tmp_path / "labels.tif").write_bytes((tmp_path / "moving.tif").read_bytes())
     (tmp_path / "points.csv").write_text("z,y,x\n12,24,24\n")
+    write_plate(tmp_path / "plate", times=2)
+    for file in (tmp_path / "plate").iterdir():
+        file.rename(tmp_path / file.name)
     (text,) = blocks("yaml")
     (tmp_path / "job.yaml").write_text(text)
     for command in commands():

@@ -22,6 +22,7 @@ from warpbeam.pipelines.report import (
     greys,
     layout,
     page,
+    plate,
     seams,
     stack,
     volumes,
@@ -55,11 +56,19 @@ _PARTS_OF_A_PAIR: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
     ("Chunks", volumes.chunks_part),
     ("Result", fused.part),
 )
-_OF_JOB = {
+_PARTS_OF_A_PLATE: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
+    ("Wells", plate.wells_part),
+    ("Objects", plate.objects_part),
+    ("Pictures", plate.pictures_part),
+)
+_MOST_FAILURES = 50
+
+# What a job's page has, where it is not a montage.
+_KINDS = {
     "align": (_PARTS_OF_A_STACK, judge_stack),
     "register": (_PARTS_OF_A_PAIR, judge_volumes),
+    "segment": (_PARTS_OF_A_PLATE, plate.judge_plate),
 }
-_MOST_FAILURES = 50
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +83,7 @@ def write(run_uri: str | os.PathLike[str]) -> str:
         InputError: there is no run.
     """
     run = read_run(run_uri)
-    makers, verdict = _OF_JOB.get(run.summary["job"], (_PARTS, judge))
+    makers, verdict = _KINDS.get(run.summary["job"], (_PARTS, judge))
     parts = [part for name, make in makers if (part := _made(name, make, run))]
     text = page.render(
         title=f"warpbeam {run.summary['job']}",

@@ -29,6 +29,9 @@ FULL = [
     "register_accuracy.py --shape 96 128 128",
     "register_memory.py --sides 96 192",
     "demo_agreement.py",
+    "segment_plate.py",
+    "segment_f1.py",
+    "database_speed.py",
     "start_up.py",
 ]
 SMALL = [
@@ -43,6 +46,9 @@ SMALL = [
     "register_accuracy.py --shape 40 56 56 --largest 2 --repeats 1",
     "register_memory.py --sides 48 --chunk 64",
     "demo_agreement.py",
+    "segment_plate.py --tiles 8 --times 1 --size 512 --naive 1 --tuned 4",
+    "segment_f1.py --tiles 8 --size 512",
+    "database_speed.py --sites 4",
     "start_up.py",
 ]
 

@@ -33,6 +33,12 @@ LIMITS = {
     ),
     "register_memory.py": lambda r: r["peak_mb"]["48"] < r["imports_mb"] + 500,
     "demo_agreement.py": lambda r: r["agreement_median_px"] < 0.6 and r["links_kept"] == 8,
+    "segment_plate.py": lambda r: r["same_objects_as_tuned"] and r["objects"] > 100,
+    "segment_f1.py": lambda r: (
+        r["plate"]["nuclei"]["f1"] > 0.93
+        and r["plate"]["otsu"]["f1"] < r["plate"]["otsu_cut"]["f1"]
+    ),
+    "database_speed.py": lambda r: r["sqlite_rows_per_s"]["new"] > 1000,
     "start_up.py": lambda r: r["help_s"] < 0.4,
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from warpbeam.transforms.storage import store
@@ -17,6 +17,47 @@ def write(uri: str, rows: Sequence[dict[str, Any]]) -> None:
     buffer = io.BytesIO()
     parquet.write_table(pyarrow.Table.from_pylist(list(rows)), buffer)
     store.write_bytes(uri, buffer.getvalue())
+
+
+def write_columns(uri: str, columns: Mapping[str, Any]) -> int:
+    """Stores columns of one length, such as arrays, as an Arrow file; returns the bytes.
+
+    Small tables that only the run itself reads: an Arrow file is read and written in a tenth of
+    the time of a Parquet file, and is larger.
+    """
+    import pyarrow
+
+    table = pyarrow.table(dict(columns))
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    raw = sink.getvalue().to_pybytes()
+    store.write_bytes(uri, raw)
+    return len(raw)
+
+
+def arrow_table(uri: str) -> Any:
+    """The `pyarrow.Table` that `write_columns` stored.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    import pyarrow
+
+    raw = store.read_bytes(uri)
+    if raw is None:
+        raise FileNotFoundError(f"no table {uri}")
+    return pyarrow.ipc.open_file(pyarrow.py_buffer(raw)).read_all()
+
+
+def read_columns(uri: str) -> dict[str, Any]:
+    """The columns that `write_columns` stored, as arrays.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    table = arrow_table(uri)
+    return {name: table.column(name).to_numpy() for name in table.column_names}
 
 
 def read(uri: str) -> list[dict[str, Any]]:

@@ -64,6 +64,8 @@ class VolumeSpec:
         compression: level of zstd (Zarr) or gzip (N5).
         method: how a level is reduced: "mean" for images, "mode" for labels.
         fill: the value of what was never written.
+        labels_of: address of the image that these are labels of, relative to this volume; None
+            for an image.
 
     Raises:
         InputError: a choice that the format cannot store.
@@ -85,6 +87,7 @@ class VolumeSpec:
     compression: int = 1
     method: str = "mean"
     fill: float = 0
+    labels_of: str | None = None
 
     def __post_init__(self) -> None:
         if self.ngff is None:

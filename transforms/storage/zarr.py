@@ -74,10 +74,11 @@ def group_files(spec: VolumeSpec) -> dict[str, Any]:
             ngff.half_voxel_dataset(level.path, spec.scale, spec.origin, level.factor)
             for level in spec.levels
         ),
-        channels=ngff.default_channels(spec.channel_names, spec.dtype),
+        channels=() if spec.labels_of else ngff.default_channels(spec.channel_names, spec.dtype),
         method=spec.method,
     )
-    return ngff.group_files(version, image.attributes() | {"warpbeam": spec.to_json()})
+    attributes = ngff.label_image(image, spec.labels_of) if spec.labels_of else image.attributes()
+    return ngff.group_files(version, attributes | {"warpbeam": spec.to_json()})
 
 
 def as_tczyx(store: ts.TensorStore) -> ts.TensorStore:

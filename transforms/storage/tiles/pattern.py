@@ -21,8 +21,15 @@ FIELD = re.compile(r"\{(\w*)\}")
 Fields = dict[str, str]
 
 
-def compile_pattern(pattern: str) -> re.Pattern[str]:
+def compile_pattern(
+    pattern: str, numbers: Sequence[str] = NUMBERS, names: Sequence[str] = NAMES
+) -> re.Pattern[str]:
     """The regular expression of a pattern; a field that occurs twice must agree.
+
+    Args:
+        pattern: text with fields such as `{row}`.
+        numbers: fields that are whole numbers.
+        names: fields that are any text.
 
     Raises:
         InputError: an unknown field.
@@ -32,11 +39,11 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     for k, piece in enumerate(FIELD.split(pattern)):
         if k % 2 == 0:
             parts.append("[^/]*?".join(map(re.escape, piece.split("*"))))
-        elif piece not in (*NUMBERS, *NAMES):
+        elif piece not in (*numbers, *names):
             raise InputError(
-                f"a name pattern has an unknown field{nearest(piece, (*NUMBERS, *NAMES))}",
+                f"a name pattern has an unknown field{nearest(piece, (*numbers, *names))}",
                 where=f"pattern {pattern!r}",
-                expected=f"fields out of {', '.join((*NUMBERS, *NAMES))}",
+                expected=f"fields out of {', '.join((*numbers, *names))}",
                 got=f"{{{piece}}}",
                 fix="correct the pattern",
             )
@@ -44,7 +51,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
             parts.append(f"(?P={piece})")
         else:
             seen.add(piece)
-            parts.append(f"(?P<{piece}>{'[0-9]+' if piece in NUMBERS else '[^/]+?'})")
+            parts.append(f"(?P<{piece}>{'[0-9]+' if piece in numbers else '[^/]+?'})")
     return re.compile("".join(parts))
 
 

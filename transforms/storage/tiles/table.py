@@ -27,25 +27,30 @@ def read_table(path: str, folder: str) -> list[Row]:
         InputError: an unknown column, positions in two units or in part, a value that is
             not a finite number, or no rows.
     """
-    header, records = _records(path)
+    header, found = records(path)
     _check_columns(path, header)
     place = _position_columns(path, header)
     entries = _matrix_columns(path, header)
     return [
         _row(record, f"{path}, row {k}", folder, place, entries)
-        for k, record in enumerate(records, start=1)
+        for k, record in enumerate(found, start=1)
     ]
 
 
 def is_tile_table(path: str) -> bool:
     """Whether the header has a column `file`."""
     try:
-        return "file" in _records(path)[0]
+        return "file" in records(path)[0]
     except InputError:
         return False
 
 
-def _records(path: str) -> tuple[list[str], list[Record]]:
+def records(path: str) -> tuple[list[str], list[Record]]:
+    """The header and the rows of a CSV or Parquet table.
+
+    Raises:
+        InputError: the file cannot be read, or a row has another length than the header.
+    """
     if path.lower().endswith((".parquet", ".pq")):
         return _parquet(path)
     text = "".join(f"{line}\n" for line in read_text(path).splitlines() if _counts(line))
@@ -53,7 +58,7 @@ def _records(path: str) -> tuple[list[str], list[Record]]:
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
     header = [name.strip() for name in next(reader, [])]
-    records: list[Record] = []
+    found: list[Record] = []
     for k, cells in enumerate(reader, start=1):
         if len(cells) != len(header):
             raise InputError(
@@ -63,8 +68,8 @@ def _records(path: str) -> tuple[list[str], list[Record]]:
                 got=f"{len(cells)} cells",
                 fix="correct the row; quote names that hold the delimiter",
             )
-        records.append({n: c.strip() for n, c in zip(header, cells, strict=True)})
-    return header, records
+        found.append({n: c.strip() for n, c in zip(header, cells, strict=True)})
+    return header, found
 
 
 def _counts(line: str) -> bool:

@@ -1,0 +1,1 @@
+"""Segmentation of images: thresholds, labels, properties of objects, and measures of agreement."""

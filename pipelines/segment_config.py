@@ -1,0 +1,215 @@
+"""Settings of the job `segment`, and presets for kinds of images."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from warpbeam.kernels.segment.plate import ObjectSettings
+from warpbeam.kernels.segment.threshold import ThresholdSettings
+from warpbeam.pipelines.config import JobConfig, Section
+
+Toggle = Literal["include", "exclude"]
+Method = Literal[
+    "otsu", "sd_from_mean", "mean", "minimum", "yen", "li", "isodata", "triangle", "manual",
+    "local", "sauvola", "tryall",
+]  # fmt: skip
+
+
+class PlateInputConfig(Section):
+    """How the plate is read."""
+
+    images: str | None = Field(None, description="folder of the files that the plate table names")
+    pattern: str | None = Field(
+        None,
+        description="name pattern of a folder of images, such as "
+        "'{well}_T{timepoint}_{tile}_{channel}.tif'; also {experiment}",
+    )
+
+
+class SelectConfig(Section):
+    """What of the plate is segmented and measured."""
+
+    experiment: str | None = Field(None, description="the one experiment; none: all")
+    wells: str = Field("all", description="all, or names and rectangles such as A1,B2-D4")
+    wells_toggle: Toggle = Field("include", description="whether those wells are in or out")
+    timepoints: str = Field("all", description="all, or numbers and ranges such as T0-T7")
+    timepoints_toggle: Toggle = Field("include", description="whether those times are in or out")
+    channels: str = Field("all", description="all, or names with commas between")
+    channels_toggle: Toggle = Field("include", description="whether those channels are in or out")
+    tile: int | None = Field(None, description="the one tile; none: all")
+
+
+class BackgroundConfig(Section):
+    """The background: the median over the tiles of a well, time and channel."""
+
+    correct: Literal["none", "subtract", "divide"] = Field(
+        "none", description="what is done with it, before anything is found or measured"
+    )
+
+
+class ThresholdConfig(Section):
+    """Which pixels belong to objects."""
+
+    channel: str | None = Field(
+        None, description="the channel in which objects are found; none: the first one"
+    )
+    method: Method = Field(
+        "otsu", description="as in scikit-image; tryall draws all of them and does nothing else"
+    )
+    gaussian_px: float = Field(0.0, ge=0, le=100, description="smoothing before it, sigma in px")
+    sd_factor: float = Field(
+        3.5, ge=0, le=100, description="standard deviations above the mean, for sd_from_mean"
+    )
+    manual: float = Field(
+        0.0, ge=0, description="the grey value above which objects lie, for manual"
+    )
+    block_px: int = Field(
+        51, ge=3, le=1001, description="neighbourhood of local and sauvola, an odd number of px"
+    )
+    sauvola_k: float = Field(0.2, ge=0, le=1, description="weight of local contrast in sauvola")
+    floor: Literal["none", "otsu", "li", "triangle", "mean", "isodata", "yen"] = Field(
+        "none",
+        description="a threshold for the whole image that objects of local and sauvola must pass "
+        "too, else they find objects in an empty background",
+    )
+
+    @model_validator(mode="after")
+    def _odd(self) -> ThresholdConfig:
+        if self.block_px % 2 == 0:
+            raise ValueError(f"block_px must be odd, got {self.block_px}")
+        return self
+
+
+class ObjectsConfig(Section):
+    """Which pieces count as objects."""
+
+    fill_holes: bool = Field(False, description="dark places inside an object belong to it")
+    neck: float = Field(
+        0.0, ge=0, le=1,
+        description="cut touching objects where the neck between is narrower than this share of "
+        "the narrower one; 0: never, 0.8 suits nuclei",
+    )  # fmt: skip
+    split_smoothing_px: float = Field(
+        1.0, ge=0, le=20, description="smoothing of the distance to the border, sigma in px"
+    )
+    smallest: int = Field(50, ge=0, description="objects have more pixels than this")
+    largest: int = Field(36000, ge=1, description="objects have fewer pixels than this")
+    clear_border: bool = Field(False, description="leave out objects at the image's border")
+    apart_px: float = Field(
+        0.0, ge=0, description="leave out both of two objects whose centroids are so close, px"
+    )
+
+
+class PunctaConfig(Section):
+    """Small bright spots inside the objects: difference of two Gaussians."""
+
+    channels: tuple[str, ...] = Field((), description="channels in which spots are looked for")
+    fine_px: float = Field(1.0, gt=0, le=50, description="sigma of the finer Gaussian, px")
+    coarse_px: float = Field(2.0, gt=0, le=50, description="sigma of the coarser one, px")
+    contrast: float = Field(100.0, gt=0, description="least difference of the two, grey values")
+    smallest: int = Field(2, ge=0, description="spots have more pixels than this")
+    largest: int = Field(1000, ge=1, description="spots have fewer pixels than this")
+
+
+class TrackConfig(Section):
+    """Cells followed from one time to the next."""
+
+    enabled: bool = Field(True, description="give a cell one number at all its times (cellid)")
+    shift_px: float = Field(
+        60.0, ge=0, le=1000, description="how far the whole image may move between two times, px"
+    )
+    step_px: float = Field(
+        25.0, gt=0, le=500, description="how far a cell may move beside that, px"
+    )
+    trait_px: float = Field(
+        25.0, ge=0, le=500,
+        description="a doubling of a cell's area or brightness counts as a step of so many px",
+    )  # fmt: skip
+
+
+class MasksConfig(Section):
+    """How the objects are stored."""
+
+    tiff: bool = Field(True, description="a TIFF per image, zstd, below masks/")
+    ome_zarr: bool = Field(True, description="OME-Zarr plates of images and labels, below plates/")
+
+
+class DatabaseConfig(Section):
+    """Where the rows go."""
+
+    url: str | None = Field(
+        None,
+        description="sqlite:///file or postgresql://user:password@host/name; none: plate.sqlite "
+        "in the output; 'off': no database",
+    )
+
+
+class TablesConfig(Section):
+    """Tables beside the database."""
+
+    csv: bool = Field(False, description="write CSV as well as Parquet")
+
+
+# What differs from the defaults above.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    # What the seed does: one threshold for the image, no cuts.
+    "cells": {},
+    # Stained nuclei, alone or in clumps, in images of uneven brightness: a local threshold finds
+    # the gaps between bright neighbours, a floor keeps it out of the background.
+    "nuclei": {
+        "threshold": {"method": "local", "block_px": 51, "floor": "li"},
+        "objects": {"fill_holes": True, "neck": 0.8, "smallest": 20},
+    },
+}
+
+
+class SegmentConfig(JobConfig):
+    """A plate of images -> masks, and a database of objects."""
+
+    source_field: ClassVar[str] = "plate"
+
+    plate: str = Field(description="plate table, folder of images, or OME-Zarr plate")
+    preset: Literal["cells", "nuclei"] = Field(
+        "cells", description="defaults for a kind of image; what is set beside it wins"
+    )
+    input: PlateInputConfig = PlateInputConfig()  # type: ignore[assignment]
+    select: SelectConfig = SelectConfig()
+    background: BackgroundConfig = BackgroundConfig()
+    threshold: ThresholdConfig = ThresholdConfig()
+    objects: ObjectsConfig = ObjectsConfig()
+    puncta: PunctaConfig = PunctaConfig()
+    track: TrackConfig = TrackConfig()
+    masks: MasksConfig = MasksConfig()
+    database: DatabaseConfig = DatabaseConfig()
+    tables: TablesConfig = TablesConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, values: Any) -> Any:
+        """The preset's values below those that are given."""
+        if not isinstance(values, dict):
+            return values
+        merged = dict(values)
+        for section, preset in PRESETS.get(values.get("preset", "cells"), {}).items():
+            given = values.get(section, {})
+            if isinstance(given, dict):
+                merged[section] = {**preset, **given}
+        return merged
+
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that decide the masks; the same masks may go to another database."""
+        return {k: v for k, v in super().result_settings().items() if k != "database"}
+
+
+def object_settings(config: SegmentConfig) -> ObjectSettings:
+    """What an object is, as the kernels take it."""
+    found, chosen = config.threshold, config.objects
+    threshold = ThresholdSettings(
+        found.method, found.sd_factor, found.manual, found.block_px, found.sauvola_k, found.floor
+    )
+    return ObjectSettings(
+        threshold, found.gaussian_px, chosen.fill_holes, chosen.neck, chosen.split_smoothing_px,
+        chosen.smallest, chosen.largest, chosen.clear_border, chosen.apart_px,
+    )  # fmt: skip

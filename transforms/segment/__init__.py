@@ -1,0 +1,1 @@
+"""Segmentation of plates as stages: layout, background, objects, database, tables."""

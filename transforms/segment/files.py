@@ -1,0 +1,53 @@
+"""Where the files of a segmentation lie in a run's folder, and which sites it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+from warpbeam.transforms.storage import store
+from warpbeam.transforms.storage.ledger import FOLDER, key_name
+from warpbeam.transforms.storage.plate import Plate, Site, SiteKey
+
+
+def sites_uri(run: str) -> str:
+    return store.join(run, FOLDER, "sites.json")
+
+
+def save_sites(run: str, plate: Plate) -> None:
+    """Stores the chosen sites for the workers."""
+    store.write_json(sites_uri(run), [site.to_json() for site in plate.sites])
+
+
+def load_sites(run: str) -> Iterator[Site]:
+    return map(Site.from_json, store.read_json(sites_uri(run)) or [])
+
+
+def mask_uri(run: str, key: SiteKey, channel: str) -> str:
+    """The mask of a site, named as the seed does."""
+    name = f"{key.name}_{quote(channel, safe=' ')}_ENCODED.tif"
+    return store.join(run, "masks", quote(key.experiment, safe=" "), key.well, name)
+
+
+def objects_uri(run: str, key: SiteKey) -> str:
+    """Objects of a site, a row each."""
+    return store.join(run, FOLDER, "objects", f"{key_name(key)}.arrow")
+
+
+def puncta_uri(run: str, key: SiteKey) -> str:
+    """Spots of a site, a row each."""
+    return store.join(run, FOLDER, "puncta", f"{key_name(key)}.arrow")
+
+
+def tracks_uri(run: str, well: tuple[str, str]) -> str:
+    """Which object is which cell, in one well."""
+    return store.join(run, FOLDER, "tracks", f"{key_name(well)}.arrow")
+
+
+def background_uri(run: str, group: tuple[str, str, int, str]) -> str:
+    """The background of a channel of a well at one time, an .npy file."""
+    return store.join(run, FOLDER, "background", f"{key_name(group)}.npy")
+
+
+def tryall_uri(run: str, key: SiteKey) -> str:
+    return store.join(run, "tryall", quote(key.experiment, safe=" "), f"{key.name}.png")

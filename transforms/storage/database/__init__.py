@@ -1,0 +1,1 @@
+"""A plate's objects in a relational database: SQLite by default, PostgreSQL for real plates."""
