@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from warpbeam.kernels.flow.clean import CleanSettings
@@ -52,7 +52,21 @@ class AlignJob(Job[AlignConfig]):
     name = "align"
 
     def read(self, options: TileOptions) -> TileList:
-        return read_sections(self.config.sections, options=options)
+        found, given = read_sections(self.config.sections, options=options), self.config
+        first, last = (
+            found.tiles[end].section if wanted is None else wanted
+            for end, wanted in ((0, given.first_section), (-1, given.last_section))
+        )
+        chosen = tuple(tile for tile in found if first <= tile.section <= last)
+        if len(chosen) < 2:
+            raise InputError(
+                "there are no two sections to align",
+                where="first_section, last_section",
+                expected=f"a range within {found.tiles[0].section} to {found.tiles[-1].section}",
+                got=f"{first} to {last}",
+                fix="choose a wider range",
+            )
+        return replace(found, tiles=chosen)
 
     def prepare(self) -> None:
         """Without a rough stage sections lie where the list has them."""

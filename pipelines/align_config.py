@@ -173,6 +173,10 @@ class AlignConfig(JobConfig):
     preset: Literal["em_2d", "em_2d_fast", "em_3d", "liconn"] = Field(
         "em_2d", description="defaults for a kind of data; what is set beside it wins"
     )
+    first_section: int | None = Field(None, description="number of the first section to align")
+    last_section: int | None = Field(
+        None, description="number of the last one; with `first_section`, a range by itself"
+    )
     rough: RoughConfig = RoughConfig()
     flow: FlowConfig = FlowConfig()
     mesh: MeshConfig = MeshConfig()

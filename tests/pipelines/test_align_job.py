@@ -139,6 +139,28 @@ def test_blocks_are_one_chain(folder, aligned, tmp_path, block, count, most):
         assert np.abs(a - b).max() < most
 
 
+def test_a_range_of_sections_alone(folder, aligned, tmp_path):
+    """Its sections lie to one another as in the whole stack, but that its first one is not bent."""
+    output, _ = aligned
+    outcome = align(folder, tmp_path / "out", first_section=2, last_section=5)
+    assert outcome.numbers["sections"] == 4
+    assert [row["section"] for row in tables.read(str(tmp_path / "out" / "sections.parquet"))] == [
+        2, 3, 4, 5
+    ]  # fmt: skip
+    whole = forward(output)
+    part = displacements.load(str(tmp_path / "out" / "maps" / "forward.zarr"))
+    matrices = _matrices(tmp_path / "out")
+    found = [warp_points(part.read(z), POINTS + matrices[z]) for z in range(4)]
+    for z in (1, 2, 3):
+        between = (found[z] - found[0]) - (whole[2 + z] - whole[2])
+        assert np.median(np.abs(between)) < 0.1
+
+
+def test_a_range_needs_two_sections(folder, tmp_path):
+    with pytest.raises(InputError, match="a range within 0 to 7"):
+        align(folder, tmp_path / "out", first_section=7)
+
+
 def test_a_blank_section_is_bridged_and_listed(stack, tmp_path):
     write_stack(tmp_path / "in", stack, blank=(3,))
     outcome = align(tmp_path / "in", tmp_path / "out")
