@@ -226,3 +226,22 @@ def test_unknown_engines_and_models_name_the_choices(files, tmp_path):
             load(RegisterConfig, None, places | {name: "nonsense"})
     with pytest.raises(InputError, match="tile lists"):
         load(RegisterConfig, None, places | {"input.flip_y": True})
+
+
+def test_a_start_far_from_any_scan_and_the_export_for_itk(files, tmp_path):
+    start = tmp_path / "start.json"
+    start.write_text(json.dumps({"matrix": PAIR.matrix.tolist()}))
+    register(files, tmp_path / "out", coarse={"start": "physical", "initial": str(start)},
+             export={"itk": True})  # fmt: skip
+    assert np.median(errors(tmp_path / "out")) < 0.1
+    ants = pytest.importorskip("ants")
+    fixed, moving = (v.astype(np.float32).transpose() for v in draw(PAIR))
+    folder = tmp_path / "out" / "transforms"
+    drawn = ants.apply_transforms(
+        ants.from_numpy(fixed), ants.from_numpy(moving),
+        [str(folder / "warp.nii.gz"), str(folder / "affine.mat")],
+    ).numpy()  # fmt: skip
+    ours = pixels(tmp_path / "out")[0, 0].transpose().astype(float)
+    seen = (ours > 0) & (drawn > 0)
+    assert seen.mean() > 0.5
+    assert np.abs(ours - drawn)[seen].mean() < 2  # of grey values that deviate by 400
