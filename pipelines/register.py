@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.register.syn import SynSettings
 from warpbeam.pipelines import fusing, register_numbers, register_plan
 from warpbeam.pipelines.drawing import add_drawing
@@ -26,12 +27,13 @@ from warpbeam.pipelines.register_config import RegisterConfig
 from warpbeam.transforms.canvas import OutputSettings
 from warpbeam.transforms.register import chunks, coarse, dense, output, quality, reading, solve
 from warpbeam.transforms.register.frame import FIXED, Frame, PassSettings, forward_uri
+from warpbeam.transforms.register.given import read_start
 from warpbeam.transforms.storage import images
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.images import ImageRef
 from warpbeam.transforms.storage.tiles import TileList, TileOptions
 from warpbeam.transforms.storage.tiles.volumes import VolumePair, read_volumes
-from warpbeam.transforms.tiles import sources_of
+from warpbeam.transforms.tiles import as_rows, sources_of
 
 # Stiffness of the field in the coarse passes, whose matches are few: a share of the final one.
 _COARSE_BENDING = (0.6, 0.6, 0.6)
@@ -115,7 +117,7 @@ class RegisterJob(Job[RegisterConfig]):
     def _add_volume(self, graph: JobGraph) -> None:
         run, frame, wanted = self.run_folder, self.frame, self.output_settings
         last = graph.ledger("blend" if frame.overlap else f"solve_{frame.last}")
-        maps = output.MapSettings(self.voxels, wanted.unit)
+        maps = output.MapSettings(self.voxels, wanted.unit, self.config.export.itk)
         graph.map(
             "maps", asdict(maps), functools.partial(output.one_map, last),
             output.StoreMaps(run, frame, maps), critical=True,
@@ -173,9 +175,19 @@ class RegisterJob(Job[RegisterConfig]):
     @property
     def coarse_settings(self) -> coarse.CoarseSettings:
         given = self.config.coarse
+        start = None if self._start is None else as_rows(self._start[:3])
         return coarse.CoarseSettings(
-            given.start, given.model, given.rotation_deg, given.least_score
+            given.start, given.model, given.rotation_deg, given.least_score, start
         )
+
+    @functools.cached_property
+    def _start(self) -> affine.Matrix | None:
+        """The matrix in the file that the user gives."""
+        given = self.config.coarse
+        if given.initial is None:
+            return None
+        model = "affine" if given.model == "none" else given.model
+        return read_start(given.initial, self.voxels, model)
 
     @property
     def output_settings(self) -> OutputSettings:

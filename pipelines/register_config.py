@@ -37,6 +37,12 @@ class CoarseConfig(Section):
         description="scan: every shift of whole volumes is tried; physical: the corners of both "
         "volumes are one point",
     )
+    initial: str | None = Field(
+        None,
+        description="a map to begin from, in place of the corners: JSON with a matrix of fixed to "
+        "moving voxels (zyx), an ITK affine (.mat, .txt, .tfm), or landmarks of BigWarp (.csv); "
+        "take start: physical with it unless it may be far off",
+    )
     rotation_deg: float = Field(
         0.0, ge=0, le=180,
         description="largest turn about each axis that the scan tries, in steps of 6 degrees; "
@@ -115,6 +121,14 @@ class AntsConfig(Section):
     )
 
 
+class ExportConfig(Section):
+    """Maps for other programs."""
+
+    itk: bool = Field(
+        False, description="store transforms/warp.nii.gz and transforms/affine.mat for ITK and ANTs"
+    )
+
+
 class DrawConfig(Section):
     """How the moving volume is drawn in the frame of the fixed one."""
 
@@ -141,6 +155,7 @@ class RegisterConfig(JobConfig):
     lattice: LatticeConfig = LatticeConfig()
     chunks: ChunksConfig = ChunksConfig()
     ants: AntsConfig = AntsConfig()
+    export: ExportConfig = ExportConfig()
     draw: DrawConfig = DrawConfig()
     volume: VolumeConfig = VolumeConfig()
 

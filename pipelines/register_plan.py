@@ -24,6 +24,8 @@ _PATCHES_PER_S = 400
 _NODES_PER_S = 12e3
 _RENDER_VOXELS_PER_S = 15e6
 _BYTES_PER_NODE = 3000
+_FFT_MEMORY = 350_000_000  # of the scan: copies of 64 voxels a side, twice as wide
+_FACTOR_MEMORY = 350_000_000  # of the coarsest level of the solver
 _ANTS_BYTES_PER_VOXEL = 380
 _ANTS_VOXELS_PER_S = 0.2e6
 _BYTES_PER_VOXEL = 40  # of a chunk with its surroundings
@@ -44,10 +46,11 @@ def plan(
                           for s in frame.shapes),
             sum(voxels) * size, sum(voxels) // 2, reduced, sum(voxels) / _REDUCE_VOXELS_PER_S,
         ),
-        StagePlan("coarse", 1, 0, 0, _JAX_MEMORY + 120_000_000, 5.0),
+        StagePlan("coarse", 1, 0, 0, _JAX_MEMORY + _FFT_MEMORY, 5.0),
         *(_matching(frame, number) for number in (*range(len(frame.passes)), frame.last + 1)),
         StagePlan(
-            "solve", len(frame.passes), 40 * nodes, 12 * nodes, _BYTES_PER_NODE * nodes,
+            "solve", len(frame.passes), 40 * nodes, 12 * nodes,
+            _JAX_MEMORY + _FACTOR_MEMORY + _BYTES_PER_NODE * nodes,
             len(frame.passes) * nodes / _NODES_PER_S,
         ),
         *([_dense(frame)] if frame.overlap else []),

@@ -27,7 +27,7 @@ from warpbeam.transforms.register.frame import (
     inverse_uri,
 )
 from warpbeam.transforms.stage import Unit
-from warpbeam.transforms.storage import store
+from warpbeam.transforms.storage import itk, store
 from warpbeam.transforms.storage.displacements import DisplacementField
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
@@ -39,10 +39,15 @@ _BEYOND = 2  # nodes around the fixed volume from which the inverse still knows 
 
 @dataclass(frozen=True)
 class MapSettings:
-    """Voxel sizes of the fixed and of the moving volume in `unit`, which maps are stored in."""
+    """Attributes:
+    voxels: sizes of the fixed and of the moving volume in `unit`, which maps are stored in.
+    unit: long name of OME-NGFF, or None.
+    itk: whether the maps are stored for ITK and ANTs too.
+    """
 
     voxels: tuple[tuple[float, ...], tuple[float, ...]]
     unit: str | None
+    itk: bool
 
 
 def one_map(solved: Ledger) -> Iterator[Unit]:
@@ -70,6 +75,9 @@ class StoreMaps:
             },
         )
         written = self._stored(forward_uri(self._run), forward, given.voxels[FIXED])
+        if given.itk:
+            itk.write_affine(self._itk("affine.mat"), matrix, *given.voxels)
+            itk.write_warp(self._itk("warp.nii.gz"), field, given.voxels[FIXED])
         inverse = inverse_of(forward, frame, matrix, field)
         written += self._stored(inverse_uri(self._run), inverse, given.voxels[MOVING])
         return {
@@ -77,6 +85,9 @@ class StoreMaps:
             "bytes_per_voxel": forward.u.size * 4 / float(np.prod(frame.shapes[FIXED])),
             "inverse_error_px": inverse_error(forward, inverse),
         }
+
+    def _itk(self, name: str) -> str:
+        return store.join(self._run.uri, "transforms", name)
 
     def _stored(self, uri: str, m: CoordinateMap, voxel: tuple[float, ...]) -> int:
         store.delete_prefix(uri + "/")
