@@ -383,7 +383,7 @@ def test_cells_keep_their_numbers_over_time(tmp_path):
         if t == 2:
             labels[(y - 15) ** 2 + (x - 150) ** 2 < 64] = 6
         name = f"A1_{t}.tif"
-        tifffile.imwrite(tmp_path / name, picture(labels, t))
+        tifffile.imwrite(tmp_path / name, picture(labels, 0))
         tifffile.imwrite(tmp_path / f"truth_{t}.tif", labels)
         rows.append({"well": "A1", "timepoint": t, "channel": "nuclei", "file": name})
     table, run = write_rows(tmp_path / "plate.csv", rows), tmp_path / "run"
