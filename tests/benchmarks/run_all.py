@@ -31,6 +31,7 @@ FULL = [
     "segment_f1.py",
     "segment_track.py",
     "database_speed.py",
+    "label_graph.py",
     "start_up.py",
 ]
 SMALL = [
@@ -47,6 +48,7 @@ SMALL = [
     "segment_f1.py --tiles 8 --size 512",
     "segment_track.py --tiles 5 --times 2 --size 512",
     "database_speed.py --sites 4",
+    "label_graph.py --edges 50000 --blocks 2000",
     "start_up.py",
 ]
 
