@@ -124,7 +124,7 @@ class TrackConfig(Section):
         25.0, gt=0, le=500, description="how far a cell may move beside that, px"
     )
     trait_px: float = Field(
-        25.0, ge=0, le=500,
+        15.0, ge=0, le=500,
         description="a doubling of a cell's area or brightness counts as a step of so many px",
     )  # fmt: skip
 

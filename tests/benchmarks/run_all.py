@@ -31,7 +31,9 @@ FULL = [
     "demo_agreement.py",
     "segment_plate.py",
     "segment_f1.py",
+    "segment_track.py",
     "database_speed.py",
+    "label_graph.py",
     "start_up.py",
 ]
 SMALL = [
@@ -48,7 +50,9 @@ SMALL = [
     "demo_agreement.py",
     "segment_plate.py --tiles 8 --times 1 --size 512 --naive 1 --tuned 4",
     "segment_f1.py --tiles 8 --size 512",
+    "segment_track.py --tiles 5 --times 2 --size 512",
     "database_speed.py --sites 4",
+    "label_graph.py --edges 50000 --blocks 2000",
     "start_up.py",
 ]
 

@@ -38,6 +38,12 @@ LIMITS = {
         r["plate"]["nuclei"]["f1"] > 0.93
         and r["plate"]["otsu"]["f1"] < r["plate"]["otsu_cut"]["f1"]
     ),
+    "segment_track.py": lambda r: (
+        r["nuclei"]["hungarian"]["correct"] > 0.95 and not r["nuclei"]["hungarian"]["numbers_twice"]
+    ),
+    "label_graph.py": lambda r: (
+        r["same_in_parts"] and r["path_is_one_object"] and r["path_rounds"] <= r["rounds_allowed"]
+    ),
     "database_speed.py": lambda r: r["sqlite_rows_per_s"]["new"] > 1000,
     "start_up.py": lambda r: r["help_s"] < 0.4,
 }

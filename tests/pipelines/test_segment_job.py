@@ -14,7 +14,7 @@ import postgres
 import pytest
 import tifffile
 from plates import discs, picture, segment, write_plate, write_rows
-from running import environment, markers, object_hashes
+from running import environment, fuse, markers, object_hashes
 from skimage import filters, measure
 
 from warpbeam.pipelines import cli
@@ -383,7 +383,7 @@ def test_cells_keep_their_numbers_over_time(tmp_path):
         if t == 2:
             labels[(y - 15) ** 2 + (x - 150) ** 2 < 64] = 6
         name = f"A1_{t}.tif"
-        tifffile.imwrite(tmp_path / name, picture(labels, t))
+        tifffile.imwrite(tmp_path / name, picture(labels, 0))
         tifffile.imwrite(tmp_path / f"truth_{t}.tif", labels)
         rows.append({"well": "A1", "timepoint": t, "channel": "nuclei", "file": name})
     table, run = write_rows(tmp_path / "plate.csv", rows), tmp_path / "run"
@@ -400,3 +400,20 @@ def test_cells_keep_their_numbers_over_time(tmp_path):
     stored = rows_of(run)["celldata"]
     assert sorted({r["cellid"] for r in stored}) == [1, 2, 3, 4, 5, 6, 7]
     assert len(stored) == 18
+
+
+def test_a_stitched_volume_is_a_montage(tmp_path):
+    """Tiles that overlap are fused first; a plane of the volume is segmented as any image is."""
+    labels = discs(5, (150, 180), 9)
+    whole = picture(labels, 5)
+    rows = []
+    for y, x in ((0, 0), (0, 84), (54, 0), (54, 84)):
+        tifffile.imwrite(tmp_path / f"{y}_{x}.tif", whole[y : y + 96, x : x + 96])
+        rows.append({"file": f"{y}_{x}.tif", "y": y, "x": x})
+    fuse(write_rows(tmp_path / "tiles.csv", rows), tmp_path / "fused")
+    row = {"well": "A1", "channel": "nuclei", "file": "fused/volume.ome.zarr", "file_channel": 0,
+           "file_time": 0, "file_plane": 0}  # fmt: skip
+    table = write_rows(tmp_path / "plate.csv", [{**row, "tile": k} for k in (1, 2, 3, 4)])
+    assert segment(table, tmp_path / "run").numbers["objects"] == 9
+    mask = tifffile.imread(tmp_path / "run" / MASK.format(well="A1", time=0, tile=1))
+    np.testing.assert_array_equal(mask, measure.label(whole > filters.threshold_otsu(whole)))

@@ -1,0 +1,78 @@
+"""Joining the labels of blocks: time and rounds of the graph of ids.
+
+    python tests/benchmarks/label_graph.py --json
+
+The graph has the given number of edges: objects that go through tens of blocks each, in no order,
+as the blocks of a volume would report them. It is joined at once, and as forests of parts that
+are merged, which must give the same. A path through many blocks is joined by rounds of messages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+_HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(_HERE.parent)]
+
+import conftest  # noqa: F401
+import numpy as np
+
+from warpbeam.kernels.segment.union import forest, jump_rounds, merge
+
+LENGTH = 20
+
+
+def graph(edges: int, seed: int) -> np.ndarray:
+    """Chains of `LENGTH` ids, each in another block, with an edge in ten that closes a loop."""
+    rng = np.random.default_rng(seed)
+    chains = edges // LENGTH + 1
+    block = rng.integers(1, 1 << 20, (chains, LENGTH)).astype(np.uint64)
+    local = np.arange(chains * LENGTH, dtype=np.uint64).reshape(chains, LENGTH)
+    ids = (block << np.uint64(32)) | local
+    steps = np.stack([ids[:, :-1], ids[:, 1:]], axis=-1).reshape(-1, 2)
+    loops = np.stack([ids[:, 0], ids[:, -1]], axis=-1)
+    return rng.permutation(np.concatenate([steps, loops]))[:edges]
+
+
+def run(edges: int, blocks: int) -> dict[str, Any]:
+    found = graph(edges, 0)
+    wall, cpu = time.perf_counter(), time.process_time()
+    whole = forest(found)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    began = time.process_time()
+    merged = merge([forest(part) for part in np.array_split(found, 8)])
+    in_parts = time.process_time() - began
+    ids = np.random.default_rng(1).permutation(np.arange(1, blocks + 1, dtype=np.uint64))
+    path, rounds = jump_rounds(np.stack([ids[:-1], ids[1:]], axis=1))
+    return {
+        "edges": edges,
+        "cpu_s": round(cpu, 2),
+        "wall_s": round(wall, 2),
+        "cpu_s_in_8_parts": round(in_parts, 2),
+        "same_in_parts": bool(np.array_equal(whole, merged)),
+        "path_blocks": blocks,
+        "path_rounds": rounds,
+        "rounds_allowed": round(2 * float(np.log2(blocks)), 1),
+        "path_is_one_object": bool((path[:, 1] == 1).all() and len(path) == blocks - 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--edges", type=int, default=10_000_000)
+    parser.add_argument("--blocks", type=int, default=100_000)
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    arguments = parser.parse_args()
+    result = run(arguments.edges, arguments.blocks)
+    print(json.dumps(result) if arguments.json else json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
