@@ -19,8 +19,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from register_cases import filaments
 
+TESTS = Path(__file__).resolve().parents[1]
 _CODE = """
-import resource, sys
+import sys
+from peak_memory import peak_mb
 from warpbeam.pipelines import register
 from warpbeam.pipelines.register_config import RegisterConfig
 from warpbeam.transforms.process import set_up_jax
@@ -33,14 +35,14 @@ else:
     set_up_jax()
     import jax.numpy
     jax.numpy.zeros(3).sum()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+print(peak_mb())
 """
 
 
-def peak_mb(*arguments: object) -> float:
+def peak_of_job(*arguments: object) -> float:
     done = subprocess.run(
         [sys.executable, "-c", _CODE, *map(str, arguments)],
-        capture_output=True, text=True, check=True,
+        cwd=TESTS, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return float(done.stdout.split()[-1])
 
@@ -53,14 +55,14 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=64)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    result: dict[str, object] = {"imports_mb": round(peak_mb()), "peak_mb": {}}
+    result: dict[str, object] = {"imports_mb": round(peak_of_job()), "peak_mb": {}}
     with tempfile.TemporaryDirectory() as folder:
         for side in options.sides:
             volume = np.rint(1000 * filaments((side,) * 3) + 500).astype(np.uint16)
             paths = [f"{folder}/{name}_{side}.tif" for name in ("fixed", "moving")]
             for path, shift in zip(paths, (0, 3), strict=True):
                 tifffile.imwrite(path, np.roll(volume, shift, 1), photometric="minisblack")
-            found = peak_mb(*paths, f"{folder}/out_{side}", options.chunk)
+            found = peak_of_job(*paths, f"{folder}/out_{side}", options.chunk)
             result["peak_mb"][str(side)] = round(found)  # type: ignore[index]
     print(json.dumps(result, indent=None if options.json else 1))
 

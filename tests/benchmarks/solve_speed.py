@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from peak_memory import peak_mb
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import conftest  # noqa: F401
+from peak_memory import peak_mb
 
 from warpbeam.kernels.montage.solve import Correspondences, solve
 
