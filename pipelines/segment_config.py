@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_serializer, model_validator
 
 from warpbeam.kernels.segment.plate import ObjectSettings
 from warpbeam.kernels.segment.threshold import ThresholdSettings
@@ -144,6 +145,11 @@ class DatabaseConfig(Section):
         description="sqlite:///file or postgresql://user:password@host/name; none: plate.sqlite "
         "in the output; 'off': no database",
     )
+
+    @field_serializer("url")
+    def _without_password(self, url: str | None) -> str | None:
+        """What run.json and the report show of the address."""
+        return url and re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", url)
 
 
 class TablesConfig(Section):

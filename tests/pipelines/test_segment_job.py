@@ -18,6 +18,7 @@ from running import environment, fuse, markers, object_hashes
 from skimage import filters, measure
 
 from warpbeam.pipelines import cli
+from warpbeam.pipelines.segment_config import SegmentConfig
 from warpbeam.transforms.storage import tables
 from warpbeam.transforms.storage.database import schema
 from warpbeam.transforms.storage.database.connect import engine
@@ -417,3 +418,11 @@ def test_a_stitched_volume_is_a_montage(tmp_path):
     assert segment(table, tmp_path / "run").numbers["objects"] == 9
     mask = tifffile.imread(tmp_path / "run" / MASK.format(well="A1", time=0, tile=1))
     np.testing.assert_array_equal(mask, measure.label(whole > filters.threshold_otsu(whole)))
+
+
+def test_no_file_of_the_run_tells_the_password():
+    url = "postgresql://me:secret@host/name"
+    config = SegmentConfig(plate="p", output="o", database={"url": url})
+    assert config.database.url == url
+    assert "secret" not in json.dumps(config.model_dump(mode="json"))
+    assert config.model_dump()["database"]["url"] == "postgresql://me:***@host/name"
