@@ -14,7 +14,7 @@ from warpbeam.pipelines.plan import Plan, StagePlan
 from warpbeam.pipelines.segment_config import SegmentConfig
 from warpbeam.transforms.storage.plate import Plate
 
-# Measured on one core of a 2.4 GHz server with tests/benchmarks/segment_plate.py.
+# Rough figures for one core, after tests/benchmarks/segment_plate.py.
 _PIXELS_PER_S = {"local": 12e6, "sauvola": 7e6}
 _PIXELS_PER_S_OTHERWISE = 100e6
 _SPLIT_PIXELS_PER_S = 20e6

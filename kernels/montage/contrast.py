@@ -51,6 +51,14 @@ def band_pass(image: Patch, mask: Mask, fine: float, coarse: float) -> Patch:
     return np.where(mask, detail, np.float32(0))
 
 
+def comparable(image: Patch, band: tuple[float, float], most: float) -> tuple[Patch, Mask]:
+    """An image between two Gaussian scales (px), bent softly at `most` deviations, and where it
+    is known (NaN = no data)."""
+    mask = np.isfinite(image)
+    filled = np.where(mask, image, np.float32(0))
+    return limit(band_pass(filled, mask, *band), mask, most), mask
+
+
 def limit(image: Patch, mask: Mask, at: float) -> Patch:
     """Bends values beyond `at` robust standard deviations softly towards that limit.
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from warpbeam.kernels.geometry import affine
-from warpbeam.kernels.montage.contrast import band_pass, limit
+from warpbeam.kernels.montage.contrast import comparable
 from warpbeam.kernels.montage.correlation import correlate
 from warpbeam.kernels.register.match import RoughMatch, nothing
 
@@ -39,14 +39,14 @@ def rotation_scan(
         step_degrees: of the scan; a correlation of textures survives half of it.
     """
     factor = max(1, -(-max(*fixed.shape, *moving.shape) // _SMALL))
-    small = [_prepared(_shrunk(image, factor)) for image in (fixed, moving)]
+    small = [comparable(_shrunk(image, factor), _BAND, _LIMIT) for image in (fixed, moving)]
     turns = [0.0]
     if most_degrees:
         turns = np.arange(-most_degrees, most_degrees + 1e-6, step_degrees).tolist()
     found = _best(small[0], small[1], turns, None)
     if found is None:
         return nothing("ncc")
-    whole = [_prepared(image) for image in (fixed, moving)]
+    whole = [comparable(image, _BAND, _LIMIT) for image in (fixed, moving)]
     score, degrees, shift = found
     shift = tuple(s * factor for s in shift)
     near = _NEAR_PX + 2 * factor
@@ -88,13 +88,6 @@ def _best(
             shift = tuple(int(i) + a for i, a in zip(index, found.first, strict=True))
             best = score, float(degrees), shift
     return best
-
-
-def _prepared(image: Image) -> tuple[Image, Bool[np.ndarray, "_ _"]]:
-    """Band-passed, with a soft limit, and where it is known."""
-    mask = np.isfinite(image)
-    filled = np.where(mask, image, np.float32(0))
-    return limit(band_pass(filled, mask, *_BAND), mask, _LIMIT), mask
 
 
 def _shrunk(image: Image, factor: int) -> Image:

@@ -20,7 +20,7 @@ from warpbeam.kernels.flow.match import MatchSettings, match
 from warpbeam.kernels.flow.pyramid import padded
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
-from warpbeam.kernels.montage.contrast import band_pass, limit
+from warpbeam.kernels.montage.contrast import comparable
 from warpbeam.kernels.montage.correlation import correlate
 from warpbeam.kernels.register.linear_fit import LinearFit, LinearModel, fit_linear
 
@@ -65,12 +65,12 @@ def scan(
         start: fixed to moving, as far as it is known; turns are about the middle of `fixed`.
         most_degrees: 0 leaves turns out.
     """
-    still = _prepared(fixed)
+    still = comparable(fixed, _BAND, _LIMIT)
     best = WholeMatch(start, -np.inf)
     for turn in _turns(fixed.shape, most_degrees, step_degrees):
         matrix = start @ turn
         laid, shift = _laid(moving, matrix)
-        found = _shifted(still, _prepared(laid))
+        found = _shifted(still, comparable(laid, _BAND, _LIMIT))
         if found is not None and found[1] > best.score:
             # fixed[p + t] lies on laid[p], and laid[p] is moving[matrix (p + shift)]
             back = affine.translation([-float(t) for t in found[0]])
@@ -116,13 +116,6 @@ def _turns(shape: tuple[int, ...], most: float, step: float) -> Iterator[affine.
         matrix = np.eye(4)
         matrix[:3, :3], matrix[:3, 3] = linear, middle - linear @ middle
         yield matrix
-
-
-def _prepared(image: Volume) -> tuple[Volume, Mask]:
-    """Band-passed, with a soft limit, and where it is known."""
-    mask = np.isfinite(image)
-    filled = np.where(mask, image, np.float32(0))
-    return limit(band_pass(filled, mask, *_BAND), mask, _LIMIT), mask
 
 
 def _laid(moving: Volume, matrix: affine.Matrix) -> tuple[Volume, list[float]]:

@@ -1,9 +1,7 @@
 """Pixels of a plate's images: our own readers first, and others for what they cannot read.
 
-Measured on uncompressed and zstd TIFF and on PNG, our readers are the fastest: they read
-TIFF without a copy, and PNG through OpenCV. tifffile, OpenCV and imageio know more of what
-is out there, in this order of speed for TIFF; for other formats imageio alone is left. Data
-that are broken are an error at once: another reader would only hide it.
+Ours read TIFF without a copy, and PNG through OpenCV. tifffile, OpenCV and imageio know more of
+what is out there. Data that are broken are an error at once: another reader would only hide it.
 """
 
 from __future__ import annotations
