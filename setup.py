@@ -38,6 +38,7 @@ setup(
         "scipy",
         "sqlalchemy",
         "tensorstore",
+        "threadpoolctl",
         "tifffile",
     ],
     extras_require={

@@ -8,6 +8,7 @@ import functools
 import os
 
 import cv2
+from threadpoolctl import threadpool_limits
 
 # mallopt(3): glibc's parameter by number.
 _M_ARENA_MAX = -8
@@ -24,6 +25,9 @@ def set_up_process() -> None:
     worker grew by a third from 25 to 400 tiles; with few arenas by an eighth (measured).
     """
     cv2.setNumThreads(1)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # for what is loaded later
+    threadpool_limits(1)
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, _ARENAS)
 
