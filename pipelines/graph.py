@@ -23,7 +23,7 @@ from warpbeam.transforms.stage import (
     Work,
     announced,
 )
-from warpbeam.transforms.storage.ledger import Ledger, chain
+from warpbeam.transforms.storage.ledger import Ledger, chain, key_name
 
 
 @dataclass
@@ -70,9 +70,7 @@ class JobGraph:
             critical: whether a failure stops the job.
             needed: whether it may have units; without, it has a ledger but no place in the graph.
         """
-        before = self.stages[-1].ledger.config_hash if self.stages else self.inputs
-        ledger = Ledger(self.run, name, chain(before, name, settings))
-        stage = Stage(ledger, self.attempts, critical=critical)
+        stage = Stage(self._following(name, settings), self.attempts, critical=critical)
         self.stages.append(stage)
         chosen = self.only is None or name in self.only
         if self.pipeline is not None and needed and chosen:
@@ -90,12 +88,22 @@ class JobGraph:
         needed: bool = True,
     ) -> None:
         """A stage that does one piece of work per unit."""
-        listing = functools.partial(_announced, name, list_units)
+        listing = functools.partial(_announced, self._following(name, settings), list_units)
         self.add(
             name, settings, listing, lambda stage: RunStage(stage, work), critical=critical,
             needed=needed,
         )  # fmt: skip
 
+    def _following(self, name: str, settings: Any) -> Ledger:
+        """The ledger of a stage that comes next."""
+        before = self.stages[-1].ledger.config_hash if self.stages else self.inputs
+        return Ledger(self.run, name, chain(before, name, settings))
 
-def _announced(name: str, list_units: Callable[[], Iterable[Unit]]) -> Iterator[Announced]:
-    return announced(name, list_units())
+
+def _announced(ledger: Ledger, list_units: Callable[[], Iterable[Unit]]) -> Iterator[Announced]:
+    """What was done for units that are listed no more, as input changed, counts no longer."""
+    names = set()
+    for number, unit in announced(ledger.stage, list_units()):
+        names.add(key_name(unit[0]))
+        yield number, unit
+    ledger.keep(names)

@@ -171,6 +171,18 @@ def test_a_blank_section_is_bridged_and_listed(stack, tmp_path):
     assert np.median(np.linalg.norm(errors[4] - errors[2], axis=1)) < 0.4
 
 
+def test_a_section_that_is_repaired_leaves_no_trace(tmp_path):
+    """Blocks begin elsewhere then; what was done for the old ones must not count."""
+    stack, given = make_stack(6), {"rough": {"model": "none"}}
+    write_stack(tmp_path / "in", stack, blank=(0,))
+    first = align(tmp_path / "in", tmp_path / "out", **given)
+    assert first.numbers["skipped_sections"] == [0]
+    write_stack(tmp_path / "in", stack)
+    align(tmp_path / "in", tmp_path / "out", **given)
+    align(tmp_path / "in", tmp_path / "fresh", **given)
+    np.testing.assert_array_equal(pixels(tmp_path / "out"), pixels(tmp_path / "fresh"))
+
+
 def test_a_missing_section_leaves_a_gap(stack, tmp_path):
     write_stack(tmp_path / "in", stack)
     (tmp_path / "in" / "sec_004.tif").unlink()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
@@ -77,6 +77,11 @@ class Ledger:
     def invalidate(self, key: Key) -> None:
         """Forgets what was done for this key, before its data is written anew."""
         store.delete_prefix(self._folder("done") + "/", f"{key_name(key)}@")
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forgets all units but these (key names): the stage has no others any more."""
+        for name in sorted(self.done().keys() - set(names)):
+            store.delete_prefix(self._folder("done") + "/", f"{name}@")
 
     def fail(self, key: Key, cause: Record) -> None:
         """Records why a unit failed."""

@@ -63,6 +63,13 @@ def test_invalidate_forgets_one_key(ledger):
     assert len(ledger.done()) == len(AWKWARD) - 1
 
 
+def test_keep_forgets_all_others(ledger):
+    for key in (("a", 1), ("a", 10), ("b", 1)):
+        ledger.commit(key, "d", {})
+    ledger.keep({key_name(("a", 1)), key_name(("c", 0))})
+    assert [key for key, _ in ledger.records()] == [("a", 1)]
+
+
 def test_success_clears_the_failure(ledger):
     ledger.fail((0, 0, "a"), {"cause": "x"})
     ledger.fail((0, 0, "ab"), {"cause": "y"})
