@@ -72,13 +72,13 @@ def list_joins(chains: Sequence[Ledger], agreement: Ledger) -> Iterator[Unit]:
     Payload: a fingerprint of the agreement, that of its chain, its number, and the records of its
     own sections.
     """
-    marks: dict[tuple[Any, ...], str] = {}
+    agreed, marks = agreement.fingerprint(), dict[tuple[Any, ...], str]()
     rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for ledger in chains:
         marks |= ledger.marks()
         rows |= {key: record["sections"] for key, record in ledger.records()}
     for number, key in enumerate(sorted(rows)):
-        yield RunKey(*key), [agreement.fingerprint(), marks[key], number, rows[key]]
+        yield RunKey(*key), [agreed, marks[key], number, rows[key]]
 
 
 class JoinBlock:

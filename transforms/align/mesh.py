@@ -251,8 +251,9 @@ class Starts:
         fields.create(self._uri, (blocks, _LEAD + 1, *self._shape), chunk)
 
     def write(self, block: int, meshes: Sequence[Field]) -> None:
+        target = fields.load(self._uri)
         for index, mesh in enumerate(meshes):
-            fields.load(self._uri).write(self._box(block, index), mesh[None, None])
+            target.write(self._box(block, index), mesh[None, None])
 
     def read(self, block: int, index: int = 0) -> Field:
         """The mesh of one of the first sections; the first block begins at rest."""
