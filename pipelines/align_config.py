@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from warpbeam.pipelines.config import JobConfig, Section, VolumeConfig
+from warpbeam.pipelines.config import JobConfig, Presets, Section, VolumeConfig
 
 
 class RoughConfig(Section):
@@ -128,7 +128,7 @@ class RenderConfig(Section):
 
 
 # What differs from the defaults above, which are those of em_2d.
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+PRESETS: Presets = {
     # Thin sections, 4-10 nm in plane, 30-50 nm apart: 160 px hold some dozen membranes; content
     # changes within two sections.
     "em_2d": {},
@@ -168,6 +168,7 @@ class AlignConfig(JobConfig):
     """A stack of serial sections -> one aligned volume and a map per section."""
 
     source_field: ClassVar[str] = "sections"
+    presets: ClassVar[Presets] = PRESETS
 
     sections: str = Field(description="folder of images, a volume, or a list of sections")
     preset: Literal["em_2d", "em_2d_fast", "em_3d", "liconn"] = Field(
@@ -182,16 +183,3 @@ class AlignConfig(JobConfig):
     mesh: MeshConfig = MeshConfig()
     render: RenderConfig = RenderConfig()
     volume: VolumeConfig = VolumeConfig(chunk_3d=(16, 128, 128), shard_3d=(32, 1024, 1024))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_preset(cls, values: Any) -> Any:
-        """The preset's values below those that are given."""
-        if not isinstance(values, dict):
-            return values
-        merged = dict(values)
-        for section, preset in PRESETS.get(values.get("preset", "em_2d"), {}).items():
-            given = values.get(section, {})
-            if isinstance(given, dict):
-                merged[section] = {**preset, **given}
-        return merged

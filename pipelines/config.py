@@ -7,7 +7,7 @@ known is an error that names the nearest field. Defaults live here and nowhere e
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -195,15 +195,37 @@ _NOT_IN_RESULT = {
 }
 
 
+# Name of a preset -> section -> field -> value.
+Presets = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
 class JobConfig(Section):
-    """What every job has."""
+    """What every job has.
+
+    `presets` are the defaults that the field `preset` chooses among, in jobs that have it.
+    """
 
     source_field: ClassVar[str] = "tiles"
+    presets: ClassVar[Presets] = {}
 
     output: str = Field(description="folder or bucket prefix of the run")
     input: InputConfig = InputConfig()
     volume: VolumeConfig = VolumeConfig()
     run: RunConfig = RunConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, values: Any) -> Any:
+        """The preset's values below those that are given."""
+        if not cls.presets or not isinstance(values, dict):
+            return values
+        merged = dict(values)
+        name = values.get("preset", cls.model_fields["preset"].default)
+        for section, preset in cls.presets.get(name, {}).items():
+            given = values.get(section, {})
+            if isinstance(given, dict):
+                merged[section] = {**preset, **given}
+        return merged
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that decide the output."""

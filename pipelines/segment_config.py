@@ -9,7 +9,7 @@ from pydantic import Field, field_serializer, model_validator
 
 from warpbeam.kernels.segment.plate import ObjectSettings
 from warpbeam.kernels.segment.threshold import ThresholdSettings
-from warpbeam.pipelines.config import JobConfig, Section
+from warpbeam.pipelines.config import JobConfig, Presets, Section
 
 Toggle = Literal["include", "exclude"]
 Method = Literal[
@@ -159,7 +159,7 @@ class TablesConfig(Section):
 
 
 # What differs from the defaults above.
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+PRESETS: Presets = {
     # What the seed does: one threshold for the image, no cuts.
     "cells": {},
     # Stained nuclei, alone or in clumps, in images of uneven brightness: a local threshold finds
@@ -175,6 +175,7 @@ class SegmentConfig(JobConfig):
     """A plate of images -> masks, and a database of objects."""
 
     source_field: ClassVar[str] = "plate"
+    presets: ClassVar[Presets] = PRESETS
 
     plate: str = Field(description="plate table, folder of images, or OME-Zarr plate")
     preset: Literal["cells", "nuclei"] = Field(
@@ -190,19 +191,6 @@ class SegmentConfig(JobConfig):
     masks: MasksConfig = MasksConfig()
     database: DatabaseConfig = DatabaseConfig()
     tables: TablesConfig = TablesConfig()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_preset(cls, values: Any) -> Any:
-        """The preset's values below those that are given."""
-        if not isinstance(values, dict):
-            return values
-        merged = dict(values)
-        for section, preset in PRESETS.get(values.get("preset", "cells"), {}).items():
-            given = values.get(section, {})
-            if isinstance(given, dict):
-                merged[section] = {**preset, **given}
-        return merged
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that decide the masks; the same masks may go to another database."""

@@ -10,10 +10,7 @@ import numpy as np
 
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
-from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_absolute
-from warpbeam.kernels.maps.interpolate import offsets_at
-from warpbeam.kernels.warp.cells import cells
 from warpbeam.kernels.warp.image import needed, warp_image
 from warpbeam.kernels.warp.source import Source
 from warpbeam.transforms.align.frame import load_frame
@@ -22,6 +19,7 @@ from warpbeam.transforms.canvas import load_canvas
 from warpbeam.transforms.fuse import SAMPLE_STRIDE, brightness
 from warpbeam.transforms.keys import ShardKey
 from warpbeam.transforms.placement import load_placement
+from warpbeam.transforms.reach import nodes_around, seen_by
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import volume
 from warpbeam.transforms.storage.displacements import DisplacementField
@@ -100,7 +98,7 @@ class RenderShard:
             except CorruptImageError as problem:
                 corrupt.append(problem)
                 continue
-            seen = _seen(m, placed.source.shape, plane)
+            seen = seen_by(m, placed.source.shape, plane)
             covered += round(float(seen.mean()) * plane.size) * len(out)
             samples.append(out[:, ::SAMPLE_STRIDE, ::SAMPLE_STRIDE][:, seen])
         written = target.write_with_levels(box, values)
@@ -155,28 +153,3 @@ def _source_map(
     to_source = np.linalg.inv(affine.homogeneous(placed.matrix))
     points = affine.apply(to_source, m.absolute.reshape(2, -1).T)
     return from_absolute(points.T.reshape(m.u.shape), m.lattice)
-
-
-def nodes_around(lattice: Lattice, plane: Box) -> Box:
-    """The nodes that the render cells of a plane depend on."""
-    whole = plane
-    for cell in cells(plane):
-        whole = whole | cell
-    first = [
-        int(np.floor((a - o) / s)) - 1
-        for a, o, s in zip(whole.start, lattice.origin, lattice.stride, strict=True)
-    ]
-    last = [
-        int(np.ceil((b - o) / s)) + 2
-        for b, o, s in zip(whole.stop, lattice.origin, lattice.stride, strict=True)
-    ]
-    return Box(tuple(first), tuple(last)) & Box.of_shape(lattice.shape)
-
-
-def _seen(m: CoordinateMap, shape: tuple[int, ...], plane: Box) -> np.ndarray[Any, Any]:
-    """Whether a section lies on every sampled voxel of a plane."""
-    axes = [np.arange(a, b, SAMPLE_STRIDE) for a, b in zip(plane.start, plane.stop, strict=True)]
-    points = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float64)
-    at = points + offsets_at(m, points)
-    limit = np.reshape(shape, (2, 1, 1)) - 0.5
-    return ((at >= -0.5) & (at <= limit)).all(axis=0)

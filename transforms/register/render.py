@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from warpbeam.kernels.geometry.box import Box
-from warpbeam.kernels.maps.coordinate_map import CoordinateMap
-from warpbeam.kernels.maps.interpolate import offsets_at
 from warpbeam.kernels.warp.image import needed, warp_image
 from warpbeam.kernels.warp.source import Source
-from warpbeam.transforms.align.render import nodes_around
 from warpbeam.transforms.canvas import load_canvas
 from warpbeam.transforms.fuse import SAMPLE_STRIDE, brightness
 from warpbeam.transforms.keys import ShardKey
+from warpbeam.transforms.reach import nodes_around, seen_by
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import displacements, volume
 from warpbeam.transforms.storage.ledger import Ledger, Record
@@ -76,7 +74,7 @@ class DrawShard:
                 Source(pixels, window, extent), m, block, given.interpolation,
                 background=given.background, dtype=values.dtype,
             )  # fmt: skip
-        seen = _seen(m, moving.shape, block)
+        seen = seen_by(m, moving.shape, block, "nearest")
         written = target.write_with_levels(box, values)
         step = (slice(None, None, SAMPLE_STRIDE),) * 3
         return {
@@ -87,14 +85,3 @@ class DrawShard:
             "channel": box.start[1],
             "quantiles": [brightness(part[step][seen]) for part in values[0]],
         }
-
-
-def _seen(
-    m: CoordinateMap, shape: tuple[int, ...], block: Box
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Whether the moving volume lies on every sampled voxel of a block."""
-    axes = [np.arange(a, b, SAMPLE_STRIDE) for a, b in zip(block.start, block.stop, strict=True)]
-    points = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float64)
-    at = points + offsets_at(m, points, "nearest")
-    limit = np.reshape(shape, (3, 1, 1, 1)) - 0.5
-    return np.asarray(((at >= -0.5) & (at <= limit)).all(axis=0))
