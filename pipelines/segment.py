@@ -30,8 +30,6 @@ from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.plate import Plate, Selection, read_plate
 from warpbeam.transforms.storage.plate.hcs import PlateSettings
 from warpbeam.transforms.storage.plate.reading import PlateOptions
-from warpbeam.transforms.storage.run_folder import RunFolder
-from warpbeam.transforms.storage.tiles import TileList, TileOptions
 
 
 class SegmentJob(Job[SegmentConfig]):
@@ -40,15 +38,12 @@ class SegmentJob(Job[SegmentConfig]):
     name = "segment"
 
     def __post_init__(self) -> None:
-        self.run_folder = RunFolder(self.config.output, self.config.volume.format)
+        super().__post_init__()
         self.plate: Plate = read_plate(
             self.config.plate,
             Selection(**self.config.select.model_dump()),
             PlateOptions(**self.config.input.model_dump()),
         )
-
-    def read(self, options: TileOptions) -> TileList:
-        raise NotImplementedError("a plate is no tile list")
 
     def fingerprint(self, *, with_versions: bool = True) -> str:
         return self.plate.fingerprint(with_versions=with_versions)

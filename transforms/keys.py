@@ -52,6 +52,14 @@ class RunKey(NamedTuple):
     last: int
 
 
+class RegionKey(NamedTuple):
+    """A part of a volume that is segmented: the level and zyx index of a region; level 0 is of
+    blocks."""
+
+    level: int
+    region: tuple[int, ...]
+
+
 class KeyCoder(beam.coders.Coder):
     """Keys of one kind as compact JSON: deterministic, and readable in a dump."""
 
@@ -86,5 +94,5 @@ def _as_tuple(value: Any) -> Any:
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
-for _kind in (MontageKey, TileKey, ShardKey, NodesKey, RunKey):
+for _kind in (MontageKey, TileKey, ShardKey, NodesKey, RunKey, RegionKey):
     beam.coders.registry.register_coder(_kind, KeyCoder)

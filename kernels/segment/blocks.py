@@ -19,6 +19,8 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt64
 from scipy import ndimage
 
+from warpbeam.kernels.geometry.box import Box
+
 Connectivity = Literal[6, 18, 26]
 Step = tuple[int, int, int]
 Labels = Integer[np.ndarray, "_ _ _"]
@@ -107,6 +109,15 @@ def _shifted(step: Step, rank: int) -> Iterator[tuple[tuple[slice, ...], tuple[s
             )
 
 
+def boundary_box(box: Box, step: Step) -> Box:
+    """Where `boundary` of a block lies that covers `box`."""
+    rows = list(zip(step, box.start, box.stop, strict=True))
+    return Box(
+        tuple(stop - 1 if s > 0 else start for s, start, stop in rows),
+        tuple(start + 1 if s < 0 else stop for s, start, stop in rows),
+    )
+
+
 def edges_between(
     here: Labels,
     there: Labels,
@@ -115,7 +126,11 @@ def edges_between(
     connectivity: Connectivity,
 ) -> Edges:
     """`touching`, with global ids of the two blocks."""
-    pairs = touching(here, there, step, connectivity)
+    return as_edges(touching(here, there, step, connectivity), blocks)
+
+
+def as_edges(pairs: np.ndarray, blocks: tuple[int, int]) -> Edges:
+    """Pairs of labels of two blocks as pairs of global ids."""
     return np.stack([_global(pairs[:, k], block) for k, block in enumerate(blocks)], axis=1)
 
 

@@ -1,10 +1,8 @@
-"""Which ids are one object: connected components of a graph of ids, in one worker or in many.
+"""Which ids are one object: connected components of a graph of ids.
 
-The object's id is the smallest of its members. Where the graph fits one worker, forests are
-merged: a forest has an edge from each id to its root, so that it never has more edges than ids,
-and two forests make one, in any order. Where it does not, rounds of messages do: each id looks
-at the smallest id that a neighbour knows, and then at what that one knows (pointer jumping), so
-that knowledge travels twice as far in every round.
+The object's id is the smallest of its members. A forest has an edge from each id to its root, so
+that it never has more edges than ids, and two forests make one, in any order. Graphs that no
+worker can hold are joined region by region, see `pieces`.
 """
 
 from __future__ import annotations
@@ -41,27 +39,3 @@ def roots_of(ids: Ids, edges: Edges) -> Ids:
         return ids.copy()
     at = np.minimum(np.searchsorted(edges[:, 0], ids), len(edges) - 1)
     return np.where(edges[at, 0] == ids, edges[at, 1], ids)
-
-
-def jump_rounds(edges: Edges) -> tuple[Edges, int]:
-    """The same forest by rounds in which an id learns from its neighbours alone, and how many.
-
-    A round is what a worker can do that sees one id, its neighbours, and what the id that it
-    points to points to: first it hooks its root below the smallest that a neighbour points to,
-    then it looks where that leads.
-    """
-    ids, ends = np.unique(edges, return_inverse=True)
-    a, b = ends.reshape(-1, 2).T
-    parent, rounds = np.arange(ids.size), 0
-    while True:
-        rounds += 1
-        before = parent.copy()
-        low, high = np.minimum(parent[a], parent[b]), np.maximum(parent[a], parent[b])
-        np.minimum.at(parent, high, low)  # roots are hooked: whole trees follow
-        np.minimum.at(parent, a, low)
-        np.minimum.at(parent, b, low)
-        parent = parent[parent]
-        if (parent == before).all():
-            break
-    whole = np.stack([ids, ids[parent]], axis=1)
-    return whole[whole[:, 0] != whole[:, 1]], rounds

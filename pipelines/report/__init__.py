@@ -24,6 +24,7 @@ from warpbeam.pipelines.report import (
     page,
     plate,
     seams,
+    solid,
     stack,
     volumes,
 )
@@ -61,6 +62,10 @@ _PARTS_OF_A_PLATE: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
     ("Objects", plate.objects_part),
     ("Pictures", plate.pictures_part),
 )
+_PARTS_OF_OBJECTS: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
+    ("Slices", solid.slices_part),
+    ("Objects", solid.objects_part),
+)
 _MOST_FAILURES = 50
 
 # What a job's page has, where it is not a montage.
@@ -68,6 +73,7 @@ _KINDS = {
     "align": (_PARTS_OF_A_STACK, judge_stack),
     "register": (_PARTS_OF_A_PAIR, judge_volumes),
     "segment": (_PARTS_OF_A_PLATE, plate.judge_plate),
+    "segment_volume": (_PARTS_OF_OBJECTS, solid.judge_objects),
 }
 
 _log = logging.getLogger(__name__)
@@ -86,7 +92,7 @@ def write(run_uri: str | os.PathLike[str]) -> str:
     makers, verdict = _KINDS.get(run.summary["job"], (_PARTS, judge))
     parts = [part for name, make in makers if (part := _made(name, make, run))]
     text = page.render(
-        title=f"warpbeam {run.summary['job']}",
+        title=f"warpbeam {run.summary['job'].replace('_', ' ')}",
         place=run.folder.uri,
         verdict=verdict(run),
         numbers=_numbers(run),

@@ -157,7 +157,16 @@ def _numbers(rows: Sequence[Row], name: str) -> Array:
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    head = ("chunk", "first voxel (z, y, x)", "nodes seen", "left, px", "95 %", "NCC", "smallest J")
+    head = (
+        "chunk",
+        "first voxel (z, y, x)",
+        "nodes seen",
+        "left, px",
+        "95 %",
+        "NCC",
+        "smallest J",
+        "there and back, px",
+    )
     shown = [
         (
             row["chunk"] + (" (poor)" if row["poor"] else ""),
@@ -167,6 +176,7 @@ def _table(rows: Sequence[Row]) -> Table:
             _text(row["left_p95_px"]),
             _text(row["ncc"]),
             f"{row['jacobian_least']:.2f}",
+            _text(row["inverse_error_px"]),
         )
         for row in rows
     ]

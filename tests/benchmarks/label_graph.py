@@ -4,7 +4,9 @@
 
 The graph has the given number of edges: objects that go through tens of blocks each, in no order,
 as the blocks of a volume would report them. It is joined at once, and as forests of parts that
-are merged, which must give the same. A path through many blocks is joined by rounds of messages.
+are merged, which must give the same. A path that visits many blocks in a random order, the worst
+there is, is joined region by region, as graphs are that no worker can hold: the rounds are the
+levels of regions, up and down.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ sys.path[:0] = [str(_HERE.parent)]
 import conftest  # noqa: F401
 import numpy as np
 
-from warpbeam.kernels.segment.union import forest, jump_rounds, merge
+from warpbeam.kernels.segment.pieces import Pieces, block_pieces, merge_pieces
+from warpbeam.kernels.segment.traits import Traits
+from warpbeam.kernels.segment.union import forest, merge
 
 LENGTH = 20
 
@@ -41,6 +45,39 @@ def graph(edges: int, seed: int) -> np.ndarray:
     return rng.permutation(np.concatenate([steps, loops]))[:edges]
 
 
+def path_by_regions(blocks: int, fan_out: int, leaf: int) -> tuple[bool, int, float]:
+    """Whether a path through that many blocks is one object, the levels, and CPU seconds.
+
+    `leaf`: blocks whose edges the first level takes at once, as the job does.
+    """
+    ids = np.arange(blocks, dtype=np.uint64) << np.uint64(32) | np.uint64(1)
+    path = np.random.default_rng(1).permutation(ids)
+    edges = np.stack([path[:-1], path[1:]], axis=1)
+    began = time.process_time()
+    region = (edges >> np.uint64(32)).astype(np.int64) // leaf
+    first = np.argsort(region[:, 0], kind="stable")
+    second = np.argsort(region[:, 1], kind="stable")
+    parts: list[Pieces] = []
+    for k, mine in enumerate(np.array_split(ids, range(leaf, blocks, leaf))):
+        found = [
+            edges[order][slice(*np.searchsorted(region[order, side], [k, k + 1]))]
+            for side, order in enumerate((first, second))
+        ]
+        one = np.ones(len(mine), np.int64)
+        box = np.zeros((len(mine), 3), np.int64)
+        leaves = block_pieces(mine, Traits(one, box, box, box), np.concatenate(found))
+        parts.append(merge_pieces([leaves]).open)
+    levels = 1
+    while len(parts) > 1:
+        levels += 1
+        groups = [parts[k : k + fan_out] for k in range(0, len(parts), fan_out)]
+        last = len(groups) == 1
+        merged = [merge_pieces(group) for group in groups]
+        parts = [m.finished if last else m.open for m in merged]
+    whole = parts[0].ids.tolist() == [1] and parts[0].traits.voxels.tolist() == [blocks]
+    return whole, levels, time.process_time() - began
+
+
 def run(edges: int, blocks: int) -> dict[str, Any]:
     found = graph(edges, 0)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -49,8 +86,7 @@ def run(edges: int, blocks: int) -> dict[str, Any]:
     began = time.process_time()
     merged = merge([forest(part) for part in np.array_split(found, 8)])
     in_parts = time.process_time() - began
-    ids = np.random.default_rng(1).permutation(np.arange(1, blocks + 1, dtype=np.uint64))
-    path, rounds = jump_rounds(np.stack([ids[:-1], ids[1:]], axis=1))
+    whole_path, levels, path_s = path_by_regions(blocks, 8, 64)
     return {
         "edges": edges,
         "cpu_s": round(cpu, 2),
@@ -58,9 +94,10 @@ def run(edges: int, blocks: int) -> dict[str, Any]:
         "cpu_s_in_8_parts": round(in_parts, 2),
         "same_in_parts": bool(np.array_equal(whole, merged)),
         "path_blocks": blocks,
-        "path_rounds": rounds,
+        "path_rounds": 2 * levels,
         "rounds_allowed": round(2 * float(np.log2(blocks)), 1),
-        "path_is_one_object": bool((path[:, 1] == 1).all() and len(path) == blocks - 1),
+        "path_is_one_object": whole_path,
+        "path_cpu_s": round(path_s, 2),
     }
 
 

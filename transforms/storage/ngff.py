@@ -202,6 +202,26 @@ def read_group(uri: str) -> tuple[int, dict[str, Any]] | None:
     return None
 
 
+def level_factors(uri: str) -> tuple[tuple[int, ...], ...] | None:
+    """How much each level of an image is reduced from the one below it, zyx; None where there is
+    no image with levels, or where they are not whole steps."""
+    group = read_group(uri) if "|" not in uri else None
+    attributes = group[1] if group else {}
+    found = attributes.get("ome", attributes).get("multiscales")
+    if not found:
+        return None
+    names = [axis["name"] if isinstance(axis, dict) else axis for axis in found[0]["axes"]]
+    scales = []
+    for dataset in found[0]["datasets"]:
+        given = [t["scale"] for t in dataset["coordinateTransformations"] if t["type"] == "scale"]
+        step = dict(zip(names, given[0], strict=True))
+        scales.append([step.get(axis, 1.0) for axis in "zyx"])
+    ratios = np.divide(scales[1:], scales[:-1])
+    whole = np.rint(ratios).astype(int)
+    good = np.allclose(ratios, whole, rtol=0.01) and all(max(r) > 1 for r in whole)
+    return tuple(tuple(r) for r in whole.tolist()) if good else None
+
+
 def set_window(uri: str, windows: Sequence[tuple[float, float]]) -> None:
     """Sets what viewers show as black and white, one (start, end) per channel.
 

@@ -19,6 +19,7 @@ import tensorstore as ts
 
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.grid import BlockGrid
+from warpbeam.kernels.segment.mode import reduced_mode
 from warpbeam.transforms.storage import n5, ngff, precomputed, zarr
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.store import (
@@ -190,6 +191,8 @@ def downsample(array: np.ndarray, factor: Sequence[int], method: str) -> np.ndar
 
     Blocks cut by the edge use what there is. Means of integers round half to even.
     """
+    if method == "mode" and not any(n % f for n, f in zip(array.shape, factor, strict=True)):
+        return reduced_mode(array, factor)  # several times faster
     how = cast(Literal["mean", "mode"], method)
     return ts.downsample(ts.array(array), list(factor), how).read(order="C").result()
 

@@ -19,7 +19,7 @@ from warpbeam.kernels.segment.blocks import (
     opposite,
     relabel,
 )
-from warpbeam.kernels.segment.union import forest, jump_rounds, merge, roots_of
+from warpbeam.kernels.segment.union import forest, merge, roots_of
 
 RANK = {6: 1, 18: 2, 26: 3}
 
@@ -117,25 +117,12 @@ def test_forests_merge_in_any_order(found, cut, seed):
     parts = [forest(shuffled[:cut]), shuffled[cut : 2 * cut], forest(shuffled[2 * cut :])]
     np.testing.assert_array_equal(merge(parts), whole)
     np.testing.assert_array_equal(merge([merge(parts[1:]), parts[0]]), whole)
-    np.testing.assert_array_equal(jump_rounds(found)[0], whole)
 
 
 def test_an_id_that_no_forest_has_is_its_own_root():
     ids = np.array([3, 9], np.uint64)
     np.testing.assert_array_equal(roots_of(ids, np.zeros((0, 2), np.uint64)), ids)
     np.testing.assert_array_equal(roots_of(ids, forest(np.array([[9, 4]], np.uint64))), [3, 4])
-
-
-@pytest.mark.parametrize("n", [10, 1000, 10_000])
-@pytest.mark.parametrize("order", ["rising", "shuffled"])
-def test_a_long_path_takes_few_rounds(n, order):
-    ids = np.arange(1, n + 1, dtype=np.uint64)
-    if order == "shuffled":
-        ids = np.random.default_rng(0).permutation(ids)
-    found, rounds = jump_rounds(np.stack([ids[:-1], ids[1:]], axis=1))
-    assert (found[:, 1] == 1).all()
-    assert len(found) == n - 1
-    assert rounds <= 2 * np.log2(n)
 
 
 def test_layers_that_do_not_face_one_another():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket
+import threading
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +16,7 @@ from warpbeam.transforms.storage.database import schema
 from warpbeam.transforms.storage.errors import InputError
 
 _BUSY_S = 120
+_ONE_WRITER = threading.Lock()
 
 
 def database_url(url: str) -> str:
@@ -31,6 +35,19 @@ def database_url(url: str) -> str:
     if name == "sqlite":
         return url
     raise _unusable(url, f"a {name} address")
+
+
+@contextlib.contextmanager
+def transaction(url: str) -> Iterator[sa.Connection]:
+    """All that is done with the connection, or nothing.
+
+    SQLite has one writer at a time, and whoever finds it busy sleeps for a while, often for longer
+    than it is: the threads of one process wait for one another here.
+    """
+    made = engine(url)
+    alone = _ONE_WRITER if made.dialect.name == "sqlite" else contextlib.nullcontext()
+    with alone, made.begin() as connection:
+        yield connection
 
 
 @functools.lru_cache(maxsize=8)
@@ -74,7 +91,7 @@ def open_database(url: str) -> str:
         InputError: it cannot be reached or written, or its tables are of another version.
     """
     try:
-        with engine(url).begin() as connection:
+        with transaction(url) as connection:
             found = set(sa.inspect(connection).get_table_names())
             if schema.ABOUT.name in found:
                 return _checked(url, connection)

@@ -14,7 +14,12 @@ import numpy as np
 import sqlalchemy as sa
 
 from warpbeam.transforms.storage.database import schema
-from warpbeam.transforms.storage.database.connect import engine, first_line, is_read_only, shown
+from warpbeam.transforms.storage.database.connect import (
+    first_line,
+    is_read_only,
+    shown,
+    transaction,
+)
 
 Columns = Mapping[str, Any]
 
@@ -64,7 +69,7 @@ def replace_site(url: str, site: SiteRows) -> int:
 
 
 def _replace(url: str, site: SiteRows) -> int:
-    with engine(url).begin() as connection:
+    with transaction(url) as connection:
         experiment = _found(connection, schema.EXPERIMENT, {"experiment": site.experiment})
         own = {"experimentdata_id": experiment}
         well = _found(connection, schema.WELL, {**own, "well": site.well})

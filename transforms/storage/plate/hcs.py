@@ -104,8 +104,10 @@ def _write_plane(uri: str, at: tuple[int, int], pixels: np.ndarray) -> int:
         if k:
             array = volume.downsample(array, (1, 1, *opened.spec.factors[k - 1]),
                                       opened.spec.method)  # fmt: skip
-        whole = np.zeros((1, 1, *level.shape[2:]), level.dtype)
-        whole[..., : array.shape[3], : array.shape[4]] = array
+        whole = array
+        if array.shape[2:] != level.shape[2:]:  # another site of this tile is larger
+            whole = np.zeros((1, 1, *level.shape[2:]), level.dtype)
+            whole[..., : array.shape[3], : array.shape[4]] = array
         box = Box((*at, 0, 0, 0), (at[0] + 1, at[1] + 1, *level.shape[2:]))
         total += level.write_shards(box, whole)
     return total

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.images import ImageInfo, ImageRef, probe
+from warpbeam.transforms.storage.images.chunked import is_store
 from warpbeam.transforms.storage.images.source import exists
+from warpbeam.transforms.storage.plate.table import is_hcs
 from warpbeam.transforms.storage.tiles.model import Tile, TileList
 
 NAMES = ("fixed", "moving")
@@ -58,19 +60,27 @@ def read_volumes(
                       (infos[0].channels, infos[1].channels))  # fmt: skip
 
 
-def read_volume(file: str) -> TileList:
-    """A single volume, as a list of one tile.
+def read_volume(file: str, name: str, *, time: int = 0) -> TileList:
+    """A single volume at one time, as a list of one tile.
 
     Raises:
-        InputError: as `read_volumes`.
+        InputError: as `read_volumes`; there is no such time.
     """
-    info = _probe(file, "moving")
-    images = tuple(ImageRef(file, channel=c) for c in range(info.channels))
-    tile = Tile(0, 0, NAMES[1], images, info.shape, info.dtype, (0.0, 0.0, 0.0))
-    return TileList((tile,), info.channel_names or tuple(map(str, range(info.channels))))
+    info = _probe(file, name, time)
+    images = tuple(ImageRef(file, channel=c, time=time) for c in range(info.channels))
+    tile = Tile(time, 0, name, images, info.shape, info.dtype, (0.0, 0.0, 0.0))
+    names = info.channel_names or tuple(map(str, range(info.channels)))
+    return TileList((tile,), names, info.voxel_um)
 
 
-def _probe(file: str, name: str) -> ImageInfo:
+def is_volume(source: str) -> bool:
+    """Whether this is one image, in a file or a store, rather than a table, folder or plate."""
+    if is_store(source):
+        return not is_hcs(source)
+    return source.lower().endswith((".tif", ".tiff"))
+
+
+def _probe(file: str, name: str, time: int = 0) -> ImageInfo:
     if not exists(file) and "|" not in file and "*" not in file:
         raise InputError(
             f"the {name} volume does not exist",
@@ -79,7 +89,7 @@ def _probe(file: str, name: str) -> ImageInfo:
             got="no such file or folder",
             fix="correct the path",
         )
-    info = probe(ImageRef(file))
+    info = probe(ImageRef(file, time=time))
     if len(info.shape) != 3 or min(info.shape) < 4:
         raise InputError(
             f"the {name} volume is too thin",
