@@ -21,7 +21,7 @@ from warpbeam.kernels.register.syn import SynSettings
 from warpbeam.pipelines import fusing, register_numbers, register_plan
 from warpbeam.pipelines.drawing import add_drawing
 from warpbeam.pipelines.graph import JobGraph
-from warpbeam.pipelines.job import Job, Outcome
+from warpbeam.pipelines.job import ListJob, Outcome
 from warpbeam.pipelines.plan import Plan
 from warpbeam.pipelines.register_config import RegisterConfig
 from warpbeam.transforms.canvas import OutputSettings
@@ -31,7 +31,7 @@ from warpbeam.transforms.register.given import read_start
 from warpbeam.transforms.storage import images
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.images import ImageRef
-from warpbeam.transforms.storage.tiles import TileList, TileOptions
+from warpbeam.transforms.storage.tiles import TileList
 from warpbeam.transforms.storage.tiles.volumes import VolumePair, read_volumes
 from warpbeam.transforms.tiles import as_rows, sources_of
 
@@ -41,7 +41,7 @@ _FINE_BENDING = 0.8
 _CHECK_LEVEL = 2
 
 
-class RegisterJob(Job[RegisterConfig]):
+class RegisterJob(ListJob[RegisterConfig]):
     """The job `register`."""
 
     name = "register"
@@ -52,7 +52,7 @@ class RegisterJob(Job[RegisterConfig]):
         direct = all(images.probe(ref).random_access for ref in refs)
         self.sources = sources_of(self.tiles, direct=direct)
 
-    def read(self, options: TileOptions) -> TileList:
+    def read(self) -> TileList:
         given = self.config.volumes
         self.pair: VolumePair = read_volumes(
             (self.config.fixed, self.config.moving),
@@ -60,9 +60,6 @@ class RegisterJob(Job[RegisterConfig]):
             voxels_um=(given.fixed_voxel_um, given.moving_voxel_um),
         )
         return self.pair.tiles
-
-    def prepare(self) -> None:
-        """Nothing is needed beside the list of volumes."""
 
     def build(self, graph: JobGraph) -> None:
         run, frame, volumes = self.run_folder, self.frame, self.volumes
@@ -116,7 +113,7 @@ class RegisterJob(Job[RegisterConfig]):
 
     def _add_volume(self, graph: JobGraph) -> None:
         run, frame, wanted = self.run_folder, self.frame, self.output_settings
-        last = graph.ledger("blend" if frame.overlap else f"solve_{frame.last}")
+        last = graph.ledger(frame.last_stage)
         maps = output.MapSettings(self.voxels, wanted.unit, self.config.export.itk)
         graph.map(
             "maps", asdict(maps), functools.partial(output.one_map, last),
@@ -153,6 +150,8 @@ class RegisterJob(Job[RegisterConfig]):
     def _passes(self) -> tuple[PassSettings, ...]:
         """Coarse to fine: a search, then deformation steps on levels 4, 2 and 1."""
         given = self.config.lattice
+        if self.config.engine == "none":
+            return ()
         window, stiff = given.window_px, given.bending_px
         found = []
         if given.search_px:

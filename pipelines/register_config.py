@@ -85,7 +85,7 @@ class LatticeConfig(Section):
         1, description="reduction at which the last pass compares: 2 is some times faster"
     )
     steps: int = Field(
-        1, ge=1, le=10, description="passes on the finest level; two gain a tenth of the error"
+        2, ge=1, le=10, description="passes on the finest level; the second gains a tenth"
     )
     least_jacobian: float = Field(
         0.1, gt=0, lt=1, description="least volume of a cell beside that of the coarse map"
@@ -145,10 +145,11 @@ class RegisterConfig(JobConfig):
 
     fixed: str = Field(description="volume that stays: TIFF, OME-TIFF, OME-Zarr, Zarr or N5")
     moving: str = Field(description="volume that is moved onto it")
-    engine: Literal["match", "ants"] = Field(
+    engine: Literal["match", "ants", "none"] = Field(
         "match",
         description="match: chunks emit matches, and one field is solved from all of them; ants: "
-        "coarse matches, then overlapping chunks by ANTs, whose displacements are blended",
+        "coarse matches, then overlapping chunks by ANTs, whose displacements are blended; none: "
+        "the coarse map alone is drawn",
     )
     volumes: VolumesConfig = VolumesConfig()
     coarse: CoarseConfig = CoarseConfig()

@@ -15,6 +15,8 @@ from warpbeam.transforms.storage.run_folder import RunFolder
 # What a chunk needs to be good; poor ones are named.
 _LEAST_KNOWN = 0.05
 _MOST_LEFT_PX = 0.5
+# Of a coarse map that is drawn as it is.
+_NOTHING_SOLVED = {"matches": 0, "rejected": 0, "jacobian_least": 1.0}
 
 
 def numbers(graph: JobGraph, run: RunFolder, frame: Frame, seconds: float) -> dict[str, Any]:
@@ -24,7 +26,7 @@ def numbers(graph: JobGraph, run: RunFolder, frame: Frame, seconds: float) -> di
     rows = [_row(key, record) for key, record in graph.ledger("quality").records()]
     tables.write(run.table("chunks"), rows)
     start = _only(graph, "coarse")
-    solved = _only(graph, "blend" if frame.overlap else f"solve_{frame.last}")
+    solved = _only(graph, frame.last_stage) if frame.passes else _NOTHING_SOLVED
     maps = _only(graph, "maps")
     poor = [row["chunk"] for row in rows if row["poor"]]
     return {

@@ -170,7 +170,7 @@ def measure(
 
     Args:
         fixed: the area's region of the level; NaN = no data.
-        moving: the box of the moving level, likewise.
+        moving: the box of the moving level, likewise, in the grey values of the fixed volume.
         m: the map so far on the area's wide nodes, fixed level to moving level.
         boxes: the area, and the box of `moving`.
         given: what to measure.

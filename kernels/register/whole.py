@@ -100,6 +100,15 @@ def refine(
     return matrix, fit
 
 
+def likeness(fixed: Volume, moving: Volume, matrix: affine.Matrix) -> float:
+    """Correlation of the grey values over all voxels that both show; NaN where there is none."""
+    drawn = _drawn(moving, matrix, fixed.shape)
+    both = np.isfinite(fixed) & np.isfinite(drawn)
+    if both.sum() < 2:
+        return float("nan")
+    return float(np.corrcoef(fixed[both], drawn[both])[0, 1])
+
+
 def _turns(shape: tuple[int, ...], most: float, step: float) -> Iterator[affine.Matrix]:
     angles = [0.0]
     if most > 0:

@@ -6,6 +6,7 @@ import pytest
 import tifffile
 import zarr
 from running import markers, object_hashes, pixels, register
+from scipy import ndimage
 from volumes import content, draw, make_pair, write_pair
 
 from warpbeam.kernels.maps.interpolate import offsets_at
@@ -119,6 +120,7 @@ def test_the_tables_and_the_files_say_what_was_done(registered):
     rows = tables.read(str(output / "chunks.parquet"))
     assert [row["chunk"] for row in rows] == ["0,0,0", "0,0,1", "0,1,0", "0,1,1"]
     assert all(row["ncc"] > row["ncc_before"] - 0.05 for row in rows)
+    assert all(0 < row["inverse_error_px"] < 0.3 for row in rows)
     matrix = np.array(json.loads((output / "transforms.json").read_text())["moving"]["matrix"])
     linear = np.linalg.inv(PAIR.matrix)[:3, :3]
     np.testing.assert_allclose(matrix[:, :3], linear, atol=0.13)  # the bend leans
@@ -245,3 +247,38 @@ def test_a_start_far_from_any_scan_and_the_export_for_itk(files, tmp_path):
     seen = (ours > 0) & (drawn > 0)
     assert seen.mean() > 0.5
     assert np.abs(ours - drawn)[seen].mean() < 2  # of grey values that deviate by 400
+
+
+def test_a_given_matrix_is_drawn_as_one_resampling_of_the_whole(files, tmp_path):
+    start = tmp_path / "start.json"
+    start.write_text(json.dumps({"matrix": PAIR.matrix.tolist()}))
+    given = {"start": "physical", "initial": str(start), "model": "none"}
+    outcome = register(files, tmp_path / "out", engine="none", chunks={"size_px": 32}, coarse=given)
+    moving = draw(PAIR)[1].astype(float)
+    linear, offset = PAIR.matrix[:3, :3], PAIR.matrix[:3, 3]
+    whole = ndimage.affine_transform(moving, linear, offset, order=1, cval=np.nan, prefilter=False)
+    ours, seen = pixels(tmp_path / "out")[0, 0], np.isfinite(whole)
+    assert outcome.numbers["chunks"] == 6
+    assert outcome.numbers["matches"] == 0
+    assert np.abs(ours - whole)[seen].max() < 1  # rounded
+    wanted = POINTS + offsets_at(forward(tmp_path / "out"), POINTS)
+    exact = np.tensordot(linear, POINTS, 1) + offset.reshape(3, 1, 1, 1)
+    np.testing.assert_allclose(wanted, exact, atol=1e-4)
+
+
+def test_a_chunk_that_fails_takes_the_joint_field(files, tmp_path, monkeypatch):
+    from warpbeam.transforms.register.chunks import MatchChunk
+
+    measured = MatchChunk._measured
+
+    def failing(self, number, nodes):
+        if nodes.start == (0, 0, 0):
+            raise ValueError("the engine failed")
+        return measured(self, number, nodes)
+
+    monkeypatch.setattr(MatchChunk, "_measured", failing)
+    outcome = register(files, tmp_path / "out", run={"failed_share": 0.25})
+    assert {failure.key[1] for failure in outcome.failures} == {(0, 0, 0)}  # one of four
+    assert np.quantile(errors(tmp_path / "out"), 0.95) < 2
+    again = register(files, tmp_path / "out", expect=1, run={"failed_share": 0.2})
+    assert len(again.failures) == len(outcome.failures)

@@ -70,7 +70,7 @@ class MatchChunk:
         if not box:
             return _packed(np.full((3, *nodes.shape), np.nan), None, None), 0
         fixed = self._reader.read(frame, FIXED, level, area.region)
-        moving = self._reader.read(frame, MOVING, level, box)
+        moving = coarse.tone(self._reader.read(frame, MOVING, level, box))
         found = measure(fixed, moving, m, (area, box), frame.given(number), coarse.contrasts)
         return _packed(found.shift, found.information, found.ncc), fixed.nbytes + moving.nbytes
 

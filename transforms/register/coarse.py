@@ -12,15 +12,20 @@ from warpbeam.kernels.flow.pyramid import contrast
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.register.linear_fit import LinearModel
+from warpbeam.kernels.register.tone import Tone, tone_between
 from warpbeam.transforms.process import set_up_jax
 from warpbeam.transforms.register.frame import FIXED, MOVING, Frame, coarse_uri, up
 from warpbeam.transforms.register.reading import VolumeReader, VolumeSettings
+from warpbeam.transforms.sampling import sample_boxes
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 
+# Grey values are compared in so many boxes, voxels.
+_SAMPLE = (24, 24, 24)
+_SAMPLES = 300
 Matrix = tuple[tuple[float, ...], ...]
 
 
@@ -44,12 +49,19 @@ class CoarseSettings:
 
 
 class Coarse(NamedTuple):
-    """What the stage `coarse` stored: the matrix, mean and deviation of both volumes, and the
-    matrix if the corners of both volumes were one point."""
+    """What the stage `coarse` stored.
+
+    Attributes:
+        matrix: fixed voxels to moving ones.
+        contrasts: mean and deviation of the fixed volume, and of the moving one behind its tone.
+        physical: the matrix if the corners of both volumes were one point.
+        tone: what gives the moving volume the grey values of the fixed one.
+    """
 
     matrix: affine.Matrix
     contrasts: tuple[tuple[float, float], tuple[float, float]]
     physical: affine.Matrix
+    tone: Tone
 
 
 def one_start(reduced: Ledger) -> Iterator[Unit]:
@@ -93,8 +105,10 @@ class FitWhole:
             if fit is not None:
                 spread, pairs = fit.scale * frame.coarse, int((fit.kept > 0.25).sum())
         total = back @ matrix @ np.linalg.inv(down)
-        contrasts = [contrast(volume) for volume in (fixed, moving)]
+        tone = self._tone(reader, total, matrix, (fixed, moving))
+        contrasts = [contrast(volume) for volume in (fixed, tone(moving))]
         record = {
+            "tone": list(tone),
             "matrix": total.tolist(),
             "physical": frame.physical().tolist(),
             "contrasts": contrasts,
@@ -105,12 +119,39 @@ class FitWhole:
         store.write_json(coarse_uri(self._run), record)
         return record
 
+    def _tone(
+        self,
+        reader: VolumeReader,
+        total: affine.Matrix,
+        matrix: affine.Matrix,
+        volumes: tuple[Any, Any],
+    ) -> Tone:
+        """Between boxes all over both volumes; none where it makes them no more alike."""
+        from warpbeam.kernels.register.whole import likeness
+
+        values: tuple[list[Any], list[Any]] = ([], [])
+        extent = Box.of_shape(self._frame.shapes[MOVING])
+        for box in sample_boxes(self._frame.shapes[FIXED], _SAMPLE, _SAMPLES):
+            there = affine.bounding_box(total, box)
+            if extent.contains(there):
+                values[FIXED].append(reader.full(FIXED, box).ravel())
+                values[MOVING].append(reader.full(MOVING, there).ravel())
+        if not values[FIXED]:
+            return Tone()
+        tone = tone_between(*map(np.concatenate, values))
+        fixed, moving = volumes
+        gained = likeness(fixed, tone(moving), matrix) - likeness(fixed, moving, matrix)
+        return tone if gained > 0 else Tone()
+
 
 def load_coarse(run: RunFolder) -> Coarse:
     """The coarse map of a run."""
     found = store.read_json(coarse_uri(run))
     first, second = (tuple(c) for c in found["contrasts"])
-    return Coarse(np.array(found["matrix"]), (first, second), np.array(found["physical"]))
+    return Coarse(
+        np.array(found["matrix"]), (first, second), np.array(found["physical"]),
+        Tone(*found["tone"]),
+    )  # fmt: skip
 
 
 def _check(fixed: Any, moving: Any) -> None:

@@ -114,6 +114,13 @@ class Frame:
         return len(self.passes) - (0 if self.overlap else 1)
 
     @property
+    def last_stage(self) -> str:
+        """The stage that gives the last field; that of the coarse map where there is none."""
+        if self.overlap:
+            return "blend"
+        return f"solve_{self.last}" if self.passes else "coarse"
+
+    @property
     def coarse(self) -> int:
         """The level on which whole volumes are compared."""
         longest = max(n * e for n, e in zip(self.shapes[FIXED], self.edges, strict=True))

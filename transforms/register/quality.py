@@ -8,11 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.maps.interpolate import offsets_at
 from warpbeam.kernels.maps.irregular import jacobian
 from warpbeam.transforms.keys import NodesKey
+from warpbeam.transforms.reach import nodes_around
 from warpbeam.transforms.register.chunks import MatchChunk, load_field
-from warpbeam.transforms.register.frame import matches_uri
-from warpbeam.transforms.storage import fields
+from warpbeam.transforms.register.frame import forward_uri, inverse_uri, matches_uri
+from warpbeam.transforms.storage import displacements, fields
 from warpbeam.transforms.storage.ledger import Record
 
 Values = Float[np.ndarray, "channel *nodes"]
@@ -28,19 +30,40 @@ class JudgeChunk(MatchChunk):
     def __call__(self, key: NodesKey, payload: Any) -> Record:
         frame, nodes = self._frame, self._frame.blocks.box(key.block)
         found, read = self._measured(key.section, nodes)
-        first = next((i for i, p in enumerate(frame.passes) if not p.search), 0)
-        box = Box((9, *nodes.start), (10, *nodes.stop))
-        before = fields.load(matches_uri(self._run, first)).read(box)[0]
         inside = Box(nodes.start, tuple(b + 1 for b in nodes.stop))
         folds = jacobian(load_field(self._run, frame, frame.last, inside))
         return {
             "bytes_read": read,
             "start_voxel": [s * b for s, b in zip(frame.lattice.stride, nodes.start, strict=True)],
             **witnesses(found.astype(np.float64)),
-            "ncc_before": _median(before),
+            "ncc_before": self._ncc_before(nodes),
             "jacobian_least": float(folds.min()) if folds.size else 1.0,
             "jacobian_most": float(folds.max()) if folds.size else 1.0,
+            "inverse_error_px": self._inverse_error(nodes),
         }
+
+    def _inverse_error(self, nodes: Box) -> float | None:
+        """95th percentile of how far the stored maps bring the nodes back beside where they
+        were, fixed voxels; None where they leave the moving volume."""
+        there = displacements.load(forward_uri(self._run)).read(nodes=nodes)
+        reached, stored = there.absolute, displacements.load(inverse_uri(self._run))
+        ends = reached.reshape(3, -1)
+        low, high = np.floor(ends.min(axis=1)), np.ceil(ends.max(axis=1)) + 1
+        box = Box(tuple(low.astype(int).tolist()), tuple(high.astype(int).tolist()))
+        around = nodes_around(stored.lattice, box)
+        if not around:
+            return None
+        back = offsets_at(stored.read(nodes=around), reached.astype(np.float64)) + there.u
+        apart = np.linalg.norm(back[:, np.isfinite(back[0])], axis=0)
+        return float(np.quantile(apart, 0.95)) if apart.size else None
+
+    def _ncc_before(self, nodes: Box) -> float | None:
+        """Of the first pass that did not search; None where there is none."""
+        first = next((i for i, p in enumerate(self._frame.passes) if not p.search), None)
+        if first is None:
+            return None
+        box = Box((9, *nodes.start), (10, *nodes.stop))
+        return _median(fields.load(matches_uri(self._run, first)).read(box)[0])
 
 
 def witnesses(values: Values) -> dict[str, Any]:

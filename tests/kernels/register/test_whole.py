@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from warpbeam.kernels.geometry import affine
-from warpbeam.kernels.register.whole import refine, scan
+from warpbeam.kernels.register.whole import likeness, refine, scan
 
 
 def texture(shape, seed=0):
@@ -49,6 +49,16 @@ def test_a_turn_is_found_among_those_that_are_tried():
     points = middle + np.array([[0, 8, 8], [6, -8, 8], [-6, 8, -8]])
     apart = affine.apply(found.matrix, points) - affine.apply(turn, points)
     assert np.abs(apart).max() < 1.5
+
+
+def test_likeness_is_the_correlation_of_what_both_show_at_the_given_place():
+    fixed, moving = WORLD[10:40, 5:45, 2:42].copy(), WORLD[14:44, 8:48, 4:44]
+    fixed[:, :10] = np.nan
+    placed = affine.translation([-4.0, -3.0, -2.0])
+    np.testing.assert_allclose(likeness(fixed, 2 * moving + 1, placed), 1.0, atol=1e-6)
+    apart = np.corrcoef(fixed[:, 10:].ravel(), moving[:, 10:].ravel())[0, 1]
+    np.testing.assert_allclose(likeness(fixed, moving, np.eye(4)), apart, atol=1e-6)
+    assert np.isnan(likeness(fixed, moving, affine.translation([99.0, 0.0, 0.0])))
 
 
 @pytest.mark.parametrize("model", ["similarity", "affine"])
