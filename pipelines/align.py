@@ -22,7 +22,7 @@ from warpbeam.kernels.mesh.chain import ChainSettings
 from warpbeam.pipelines import align_numbers, align_plan, fusing
 from warpbeam.pipelines.align_config import AlignConfig
 from warpbeam.pipelines.graph import JobGraph
-from warpbeam.pipelines.job import Job, Outcome
+from warpbeam.pipelines.job import ListJob, Outcome
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.align import (
     clean,
@@ -46,12 +46,13 @@ from warpbeam.transforms.storage.tiles.sections import read_sections
 from warpbeam.transforms.tiles import PlacedTile
 
 
-class AlignJob(Job[AlignConfig]):
+class AlignJob(ListJob[AlignConfig]):
     """The job `align`."""
 
     name = "align"
 
-    def read(self, options: TileOptions) -> TileList:
+    def read(self) -> TileList:
+        options = TileOptions(**self.config.input.model_dump())
         found, given = read_sections(self.config.sections, options=options), self.config
         first, last = (
             found.tiles[end].section if wanted is None else wanted

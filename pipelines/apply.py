@@ -23,7 +23,7 @@ from warpbeam.kernels.maps.points import warp_points
 from warpbeam.pipelines import estimate, fusing
 from warpbeam.pipelines.drawing import add_drawing, pyramid_method
 from warpbeam.pipelines.graph import JobGraph
-from warpbeam.pipelines.job import Job, Outcome
+from warpbeam.pipelines.job import ListJob, Outcome
 from warpbeam.pipelines.plan import Plan, StagePlan
 from warpbeam.pipelines.register_config import ApplyConfig
 from warpbeam.transforms.canvas import Canvas, OutputSettings, load_canvas
@@ -33,7 +33,7 @@ from warpbeam.transforms.storage import displacements, store, volume
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import digest
 from warpbeam.transforms.storage.run_folder import RunFolder
-from warpbeam.transforms.storage.tiles import TileList, TileOptions
+from warpbeam.transforms.storage.tiles import TileList
 from warpbeam.transforms.storage.tiles.volumes import read_volume
 from warpbeam.transforms.storage.volume_spec import VolumeSpec
 
@@ -41,17 +41,14 @@ _AXES = ("z", "y", "x")
 _RENDER_VOXELS_PER_S = 15e6
 
 
-class ApplyJob(Job[ApplyConfig]):
+class ApplyJob(ListJob[ApplyConfig]):
     """Draws another volume through the map of a run of `register`."""
 
     name = "apply"
 
-    def read(self, options: TileOptions) -> TileList:
+    def read(self) -> TileList:
         self._canvas, self._spec, self._mark = _registration(self.config.registration)
-        return read_volume(self.config.moving)
-
-    def prepare(self) -> None:
-        """Nothing is needed beside the list of volumes."""
+        return read_volume(self.config.moving, "moving")
 
     def build(self, graph: JobGraph) -> None:
         run = self.run_folder

@@ -21,7 +21,7 @@ _JOBS = {
     "align": "align a stack of serial sections into one volume",
     "fuse": "fuse tiles whose matrices are known",
     "register": "register a moving volume onto a fixed one",
-    "segment": "segment a plate of images into masks and a database of objects",
+    "segment": "segment a plate of images or a volume into labels and tables of objects",
 }
 
 
@@ -64,7 +64,9 @@ def _add_jobs(commands: argparse._SubParsersAction[_Parser]) -> None:
                 "warpbeam register OTHER OUT --apply RUN",
             )
         else:
-            job.add_argument("source", help="job file (.yaml), tile list, or folder of images")
+            job.add_argument(
+                "source", help="job file (.yaml), tile list, folder of images, or volume"
+            )
         job.add_argument("output", nargs="?", help="folder or bucket prefix of the run")
         _add_settings(job)
         if name == "segment":

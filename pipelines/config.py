@@ -184,6 +184,10 @@ class RunConfig(Section):
     worker_memory_gb: float = Field(4.0, gt=0, description="refuse a plan that needs more a worker")
     report: bool = Field(True, description="write report.html at the end")
     attempts: int = Field(4, ge=1, le=20, description="tries of a unit whose store is busy")
+    failed_share: float = Field(
+        0.0, ge=0, le=1,
+        description="end with status 1 only where more than this share of a stage's units failed",
+    )  # fmt: skip
     price_per_core_hour: float = Field(
         0.07, ge=0, description="for the estimate in the plan; list price of a cloud core, USD"
     )
@@ -191,7 +195,7 @@ class RunConfig(Section):
 
 # Fields that say how or where work is done, not what comes out.
 _NOT_IN_RESULT = {
-    *("run", "output", "tiles", "sections", "fixed", "moving", "registration", "plate"),
+    *("run", "output", "tiles", "sections", "fixed", "moving", "registration", "plate", "image"),
 }
 
 
@@ -202,10 +206,12 @@ Presets = Mapping[str, Mapping[str, Mapping[str, Any]]]
 class JobConfig(Section):
     """What every job has.
 
-    `presets` are the defaults that the field `preset` chooses among, in jobs that have it.
+    `presets` are the defaults that the field `preset` chooses among, in jobs that have it;
+    `command` is that of the job, where the model is not named by it.
     """
 
     source_field: ClassVar[str] = "tiles"
+    command: ClassVar[str | None] = None
     presets: ClassVar[Presets] = {}
 
     output: str = Field(description="folder or bucket prefix of the run")
@@ -268,7 +274,7 @@ def load(model: type[Config], path: str | None, given: dict[str, Any]) -> Config
     Raises:
         InputError: the file is missing or no YAML, or a setting is unknown or out of range.
     """
-    values = _read_yaml(path) if path else {}
+    values = read_yaml(path) if path else {}
     for name, value in given.items():
         _put(values, name, value, model)
     try:
@@ -294,7 +300,12 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
+def read_yaml(path: str) -> dict[str, Any]:
+    """What stands in a job file.
+
+    Raises:
+        InputError: it is not there, or holds no settings.
+    """
     try:
         values = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
@@ -356,8 +367,13 @@ def _unknown(name: str, model: type[JobConfig]) -> InputError:
         where=name,
         expected=f"{near[0]}?" if near else "one of the settings of this job",
         got=name,
-        fix=f"see `warpbeam explain {model.__name__.removesuffix('Config').lower()}`",
+        fix=_see(model),
     )
+
+
+def _see(model: type[JobConfig]) -> str:
+    command = model.command or model.__name__.removesuffix("Config").lower()
+    return f"see `warpbeam explain {command}`"
 
 
 def _explain(error: ValidationError, model: type[JobConfig], path: str | None) -> InputError:
@@ -371,5 +387,5 @@ def _explain(error: ValidationError, model: type[JobConfig], path: str | None) -
         where=f"{name or model.__name__} in {path or 'the command line'}",
         expected=first["msg"],
         got="nothing" if first["type"] == "missing" else repr(first["input"]),
-        fix=f"see `warpbeam explain {model.__name__.removesuffix('Config').lower()}`",
+        fix=_see(model),
     )

@@ -31,12 +31,13 @@ def make_job(
     Raises:
         InputError: something that the user gave is wrong.
     """
+    given = configuration.parse_settings(settings)
+    path = source if source.endswith((".yaml", ".yml")) else None
+    if name == "segment" and _asks_for_a_volume(source, path):
+        name = "segment_volume"
     kind = _job_kind(name)
     model = kind.__orig_bases__[0].__args__[0]  # type: ignore[attr-defined]
-    given = configuration.parse_settings(settings)
-    path = None
-    if source.endswith((".yaml", ".yml")):
-        path = source
+    if path is not None:
         if output is not None:
             given.setdefault("output", output)
     else:
@@ -46,6 +47,15 @@ def make_job(
     if moving is not None:
         given.setdefault("moving", moving)
     return kind(configuration.load(model, path, given))
+
+
+def _asks_for_a_volume(source: str, path: str | None) -> bool:
+    """Whether `segment` works on a volume: a job file names an `image`, a quick form is one."""
+    if path is not None:
+        return "image" in configuration.read_yaml(path)
+    from warpbeam.transforms.storage.tiles.volumes import is_volume
+
+    return is_volume(source)
 
 
 def _job_kind(name: str) -> type[Job[Any]]:
@@ -69,6 +79,10 @@ def _job_kind(name: str) -> type[Job[Any]]:
         from warpbeam.pipelines.segment import SegmentJob
 
         return SegmentJob
+    if name == "segment_volume":
+        from warpbeam.pipelines.segment_volume import SegmentVolumeJob
+
+        return SegmentVolumeJob
     from warpbeam.pipelines.fuse import FuseJob
 
     return FuseJob

@@ -13,22 +13,25 @@ from warpbeam.pipelines.align_config import AlignConfig
 from warpbeam.pipelines.config import FuseConfig, JobConfig, StitchConfig
 from warpbeam.pipelines.register_config import RegisterConfig
 from warpbeam.pipelines.segment_config import SegmentConfig
+from warpbeam.pipelines.volume_config import SegmentVolumeConfig
 
-_MODELS: dict[str, type[JobConfig]] = {
-    "stitch": StitchConfig,
-    "align": AlignConfig,
-    "fuse": FuseConfig,
-    "register": RegisterConfig,
-    "segment": SegmentConfig,
+_MODELS: dict[str, tuple[type[JobConfig], ...]] = {
+    "stitch": (StitchConfig,),
+    "align": (AlignConfig,),
+    "fuse": (FuseConfig,),
+    "register": (RegisterConfig,),
+    "segment": (SegmentConfig, SegmentVolumeConfig),
 }
 
 
 def text(job: str, *, schema: bool = False) -> str:
     """The settings of a job, for reading or as JSON Schema."""
-    model = _MODELS[job]
+    models = _MODELS[job]
     if schema:
-        return json.dumps(model.model_json_schema(), indent=1)
-    return "\n".join([f"{job}: {model.__doc__}", *_lines(model, "")])
+        found = [model.model_json_schema() for model in models]
+        return json.dumps({"anyOf": found} if len(found) > 1 else found[0], indent=1)
+    parts = ["\n".join([f"{job}: {m.__doc__}", *_lines(m, "")]) for m in models]
+    return "\n\n\n".join(parts)
 
 
 def _lines(model: type[BaseModel], prefix: str) -> Iterator[str]:

@@ -19,6 +19,7 @@ from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.process import set_up_process
 from warpbeam.transforms.storage import images, store
 from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.ledger import Ledger
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tiles import TileList, TileOptions, read_tiles
 from warpbeam.transforms.tiles import TileSource, save_sources, sources_of
@@ -53,6 +54,7 @@ class Outcome:
         seconds: wall time.
         report: address of the report; None where it could not be written.
         stopped: a stage failed without which nothing after it makes sense.
+        tolerated: no stage has more failures than `run.failed_share` allows.
     """
 
     output: str
@@ -61,17 +63,18 @@ class Outcome:
     seconds: float
     report: str | None = None
     stopped: bool = False
+    tolerated: bool = False
 
     @property
     def exit_code(self) -> int:
-        return 1 if self.failures else 0
+        return 1 if self.stopped or (self.failures and not self.tolerated) else 0
 
 
 @dataclass
 class Job(ABC, Generic[Config]):
-    """One job: a configuration, its tiles, its graph.
+    """One job: a configuration, what it works on, its graph.
 
-    Subclasses name the job, build the graph and sum up.
+    Subclasses name the job, read its input, build the graph and sum up.
     """
 
     config: Config
@@ -79,14 +82,6 @@ class Job(ABC, Generic[Config]):
 
     def __post_init__(self) -> None:
         self.run_folder = RunFolder(self.config.output, self.config.volume.format)
-        self.tiles: TileList = self.read(TileOptions(**self.config.input.model_dump()))
-        self.sources: list[TileSource] = sources_of(
-            self.tiles, direct=_readable_in_parts(self.tiles)
-        )
-
-    @abstractmethod
-    def read(self, options: TileOptions) -> TileList:
-        """The tiles, or the sections, that the job works on."""
 
     @abstractmethod
     def build(self, graph: JobGraph) -> None:
@@ -99,29 +94,16 @@ class Job(ABC, Generic[Config]):
     def check(self) -> None:
         """Raises InputError where the input and the settings do not go together."""
 
+    @abstractmethod
     def fingerprint(self, *, with_versions: bool = True) -> str:
         """Of the input, with or without the versions of its files."""
-        return self.tiles.fingerprint(with_versions=with_versions)
-
-    def save_inputs(self) -> None:
-        """Stores for the workers what they work on."""
-        save_sources(self.run_folder, self.sources)
-
-    def check_channel(self, channel: int, name: str) -> None:
-        """Raises InputError where the setting `name` chooses a channel that is not there."""
-        channels = self.tiles.channels
-        if channel >= len(channels):
-            raise InputError(
-                "there is no such channel",
-                where=name,
-                expected=f"0 to {len(channels) - 1} ({', '.join(channels)})",
-                got=str(channel),
-                fix="choose one of these",
-            )
 
     @abstractmethod
+    def save_inputs(self) -> None:
+        """Stores for the workers what they work on."""
+
     def prepare(self) -> None:
-        """Writes what the first stage needs, besides the tile list."""
+        """Writes what the first stage needs, besides the inputs."""
 
     @abstractmethod
     def numbers(self, graph: JobGraph, seconds: float) -> dict[str, Any]:
@@ -248,7 +230,9 @@ class Job(ABC, Generic[Config]):
         )
         wanted = self.config.run.report and not stopped
         report = self._report() if wanted else None
-        return Outcome(self.config.output, numbers, failures, seconds, report, stopped)
+        most = self.config.run.failed_share
+        tolerated = all(_failed_share(stage.ledger) <= most for stage in graph.stages)
+        return Outcome(self.config.output, numbers, failures, seconds, report, stopped, tolerated)
 
     def _report(self) -> str | None:
         """Writes the report; a run is not lost because a picture could not be drawn."""
@@ -261,10 +245,44 @@ class Job(ABC, Generic[Config]):
             return None
 
 
-class TileJob(Job[OnTiles]):
-    """A job on a list of tiles."""
+class ListJob(Job[Config]):
+    """A job on a list of tiles, sections or volumes."""
 
-    def read(self, options: TileOptions) -> TileList:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.tiles: TileList = self.read()
+        self.sources: list[TileSource] = sources_of(
+            self.tiles, direct=_readable_in_parts(self.tiles)
+        )
+
+    @abstractmethod
+    def read(self) -> TileList:
+        """The tiles, the sections, or the volumes that the job works on."""
+
+    def fingerprint(self, *, with_versions: bool = True) -> str:
+        return self.tiles.fingerprint(with_versions=with_versions)
+
+    def save_inputs(self) -> None:
+        save_sources(self.run_folder, self.sources)
+
+    def check_channel(self, channel: int, name: str) -> None:
+        """Raises InputError where the setting `name` chooses a channel that is not there."""
+        channels = self.tiles.channels
+        if channel >= len(channels):
+            raise InputError(
+                "there is no such channel",
+                where=name,
+                expected=f"0 to {len(channels) - 1} ({', '.join(channels)})",
+                got=str(channel),
+                fix="choose one of these",
+            )
+
+
+class TileJob(ListJob[OnTiles]):
+    """A job on tiles that become one volume."""
+
+    def read(self) -> TileList:
+        options = TileOptions(**self.config.input.model_dump())
         return read_tiles(self.config.tiles, options=options)
 
     def check(self) -> None:
@@ -277,6 +295,11 @@ class TileJob(Job[OnTiles]):
                 got="lanczos",
                 fix="choose cubic",
             )
+
+
+def _failed_share(ledger: Ledger) -> float:
+    failed = len(ledger.failures())
+    return failed / (failed + len(ledger.done())) if failed else 0.0
 
 
 def _clear(run: RunFolder) -> None:

@@ -16,3 +16,11 @@ with contextlib.suppress(ImportError):  # benchmarks run without it
     # How long an example takes says more about the machine than about the code.
     settings.register_profile("warpbeam", deadline=None)
     settings.load_profile("warpbeam")
+
+
+def pytest_configure() -> None:
+    """JAX reads its flags once: a kernel's test that came first would set others than a job's,
+    and a job in this process would round otherwise than one in worker processes."""
+    from warpbeam.transforms.process import set_up_jax
+
+    set_up_jax()

@@ -149,6 +149,7 @@ class FuseShard:
             seen = render.covered_samples(plane, views, SAMPLE_STRIDE)
             covered += float(seen.mean()) * plane.size
             quantiles.append(brightness(image[..., ::SAMPLE_STRIDE, ::SAMPLE_STRIDE][seen]))
+            views.clear()  # compressing needs their memory
         written = target.write_with_levels(box, values)
         self._spare.block = values.base  # nothing refers to it any more
         if counting:

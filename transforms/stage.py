@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 from warpbeam.transforms import progress
-from warpbeam.transforms.process import set_up_process
+from warpbeam.transforms.process import give_back_memory, set_up_process
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest, key_name
 
@@ -178,6 +178,7 @@ class _WorkFn(beam.DoFn):
             outcome = "skipped"
         else:
             outcome = self._do(key, payload, wanted)
+            give_back_memory()
         progress.finish(self._stage.name, outcome)
         self._count(outcome, 1)
         return StageOutcome(outcome == "done", outcome == "skipped", outcome == "failed")

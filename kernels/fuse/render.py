@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int, Num, UInt8
 
 from warpbeam.kernels.fuse.blend import MULTIBAND_HALO, blend, coverage
 from warpbeam.kernels.fuse.view import TileView
-from warpbeam.kernels.fuse.warp import warp
+from warpbeam.kernels.fuse.warp import warp, warp_into
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 
@@ -88,6 +88,12 @@ def render(
             inside = region & box
             if not inside:
                 continue
+            place = inside.slices_in(box)
+            alone = len(tiles) == 1 and inside == region and not any(halo)
+            if alone and warp_into(tiles[0], region, interpolation, values[place]):
+                if count is not None:
+                    count[place] = 1
+                continue
             target = region.pad(halo) if any(halo) else region
             # What nothing is mixed with need not leave its dtype.
             exact = len(tiles) == 1 and tiles[0].pixels.dtype == dtype
@@ -95,7 +101,7 @@ def render(
             pieces = [piece for piece in warped if piece is not None]
             if not pieces:
                 continue
-            crop, place = inside.slices_in(target), inside.slices_in(box)
+            crop = inside.slices_in(target)
             _store(blend(target, pieces, mode)[crop], values[place])
             if count is not None:
                 count[place] = coverage(target, pieces)[crop]

@@ -142,6 +142,33 @@ def reach(interpolation: str) -> int:
     return _REACH[interpolation]
 
 
+def warp_into(view: TileView, target: Box, interpolation: str, out: Num[np.ndarray, "..."]) -> bool:
+    """Draws a tile that covers all of `target` where it shall be stored: no copy, no new memory.
+
+    Args:
+        view, target, interpolation: as of `warp`, which gives the same values to the bit.
+        out: of the shape of `target`; its rows may lie apart.
+
+    Returns:
+        Whether it was drawn: a plane, of the dtype of `out`, of a tile that needs no correction.
+    """
+    whole = view.mask is None and view.upright is not None and view.upright.contains(target)
+    if not (whole and _is_exact(view, target, interpolation)):
+        return False
+    near = source_box(view.inverse, view.shape, target, reach(interpolation))
+    source, window = view.crop(near, exact=True)
+    if source.dtype != out.dtype:
+        return False
+    local = affine.recentre(view.inverse, window.start, target.start)
+    _resample_plane(source, local, target.shape, interpolation, None, out)
+    return True
+
+
+def _is_exact(view: TileView, target: Box, interpolation: str) -> bool:
+    """OpenCV rounds to half to even and clips as it writes; the other ways do not."""
+    return target.ndim == 2 and interpolation in _CV2_FLAGS and view.bend is None
+
+
 def warp(
     view: TileView, target: Box, interpolation: str = "linear", *, exact: bool = False
 ) -> Warped | None:
@@ -166,8 +193,7 @@ def warp(
     if not box:
         return None
     near = source_box(view.inverse, view.shape, box, reach(interpolation) + view.reach)
-    # OpenCV rounds to half to even and clips as it writes; the other ways do not.
-    exact = exact and ndim == 2 and interpolation in _CV2_FLAGS and view.bend is None
+    exact = exact and _is_exact(view, target, interpolation)
     source, window = view.crop(near, exact=exact)
     if not window:
         return None
@@ -274,6 +300,7 @@ def _resample_plane(
     shape: tuple[int, ...],
     interpolation: str,
     outside: float | None,
+    out: Num[np.ndarray, "..."] | None = None,
 ) -> Num[np.ndarray, "..."]:
     matrix = local[_XY][:, _XY]
     size = (shape[1], shape[0])
@@ -282,10 +309,10 @@ def _resample_plane(
     value = outside or 0.0
     if affine.is_affine(local):
         return cv2.warpAffine(
-            source, matrix[:2], size, flags=flags, borderMode=border, borderValue=value
+            source, matrix[:2], size, out, flags=flags, borderMode=border, borderValue=value
         )
     return cv2.warpPerspective(
-        source, matrix, size, flags=flags, borderMode=border, borderValue=value
+        source, matrix, size, out, flags=flags, borderMode=border, borderValue=value
     )
 
 

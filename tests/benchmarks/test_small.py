@@ -27,9 +27,15 @@ LIMITS = {
         and r["blocks_vs_chain_px"]["median"] < 0.1
     ),
     "align_speed.py": lambda r: r["residual_px"]["median"] < 1 and r["source_mpx_per_cpu_s"] > 0,
+    "align_memory.py": lambda r: r["growth"] < 1.2,
     "register_accuracy.py": lambda r: (
         r["warpbeam"]["median_voxels"] < 0.3 < r["before"]["median_voxels"]
         and r["warpbeam"]["folded_fraction"] == 0
+    ),
+    "register_geometry.py": lambda r: (
+        r["given"]["largest_voxels"] <= 0.01
+        and r["given"]["corrupted_fraction"] == 0
+        and r["estimated"]["median_voxels"] < 0.2
     ),
     "register_memory.py": lambda r: r["peak_mb"]["48"] < r["imports_mb"] + 500,
     "demo_agreement.py": lambda r: r["agreement_median_px"] < 0.6 and r["links_kept"] == 8,
@@ -37,6 +43,13 @@ LIMITS = {
     "segment_f1.py": lambda r: (
         r["plate"]["nuclei"]["f1"] > 0.93
         and r["plate"]["otsu"]["f1"] < r["plate"]["otsu_cut"]["f1"]
+    ),
+    "segment_volume.py": lambda r: r["same_partition"] and min(r["edges"], r["objects"]) > 0,
+    "segment_link.py": lambda r: (
+        r["mean"]["warpbeam"]["recall"] > 0.9 and r["mean"]["warpbeam"]["precision"] > 0.98
+    ),
+    "segment_agglomerate.py": lambda r: (
+        r["mean"]["rand_error_agglomerated"] < 0.3 < r["mean"]["rand_error_linked"]
     ),
     "segment_track.py": lambda r: (
         r["nuclei"]["hungarian"]["correct"] > 0.95 and not r["nuclei"]["hungarian"]["numbers_twice"]

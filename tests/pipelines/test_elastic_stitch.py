@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from phantoms import Waves, damage, to_uint16, write_list, write_tiff
+from bent_tiles import BentTiles, bend_of
+from phantoms import Waves, damage
 from running import markers, object_hashes, pixels, stitch
 
-from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.maps.points import warp_points
 from warpbeam.pipelines import report
@@ -25,44 +25,17 @@ BENT = {"elastic": {"enabled": True, "patch_px": 32}, "link": {"search_px": 12, 
 VOLUME = "volume.ome.zarr"
 
 
-def bend_of(seed, amplitude=2.5):
-    rng = np.random.default_rng(seed)
-    k, phase = rng.uniform(-1, 1, (2, 2)), rng.uniform(0, 2 * np.pi, 2)
-
-    def bend(points):
-        return amplitude * np.sin(2 * np.pi * points @ k.T / SIDE + phase)
-
-    return bend
-
-
-class Mosaic:
+def mosaic_in(folder, **how):
     """2 x 2 tiles of one truth, each bent; a fifth one far away, which nothing links."""
-
     truth = Waves.random(8, wavelengths=(6, 60), count=80)
-
-    def __init__(self, folder, **how):
-        folder.mkdir()
-        rng = np.random.default_rng(2)
-        grid = np.stack(np.mgrid[:SIDE, :SIDE], -1).reshape(-1, 2).astype(float)
-        self.places, self.bends, rows = [], [], []
-        for k in range(5):
-            nominal = np.array(divmod(k, 2)) * STEP if k < 4 else np.array([40, 600])
-            self.places.append(nominal + rng.uniform(-4, 4, 2))
-            self.bends.append(bend_of(k))
-            image = self.truth.at(self.canvas(k, grid)).reshape(SIDE, SIDE)
-            image += rng.normal(0, 10, image.shape)
-            write_tiff(folder / f"t{k}.tif", to_uint16(image), **how)
-            rows.append({"file": f"t{k}.tif", "y": nominal[0], "x": nominal[1]})
-        self.list = write_list(folder / "tiles.csv", rows)
-
-    def canvas(self, tile, points):
-        """What a tile's points show."""
-        return self.places[tile] + points + self.bends[tile](points)
+    nominal = [*(np.array(divmod(k, 2)) * STEP for k in range(4)), np.array([40, 600])]
+    bends = [bend_of(k, (2.5, 2.5), SIDE) for k in range(5)]
+    return BentTiles(folder, truth, (SIDE, SIDE), nominal, bends, (4, 4), **how)
 
 
 @pytest.fixture(scope="module")
 def mosaic(tmp_path_factory):
-    return Mosaic(tmp_path_factory.mktemp("elastic") / "tiles")
+    return mosaic_in(tmp_path_factory.mktemp("elastic") / "tiles")
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +45,8 @@ def plain(mosaic, tmp_path_factory):
 
 
 def seams(mosaic, run, *, bent):
-    """Distances on the canvas of what two tiles draw at the same output point."""
-    folder = RunFolder(str(run))
-    bends = BendReader(folder)
     points = np.stack(np.mgrid[-5:330:3, -5:330:3], -1).reshape(-1, 2).astype(float)
-    shown = []
-    for k, placed in enumerate(load_placement(folder)):
-        at = affine.apply(np.linalg.inv(affine.homogeneous(placed.matrix)), points)
-        bend = bends.of(placed.source.key) if bent else None
-        at = at if bend is None else bend.bent(at)
-        inside = ((at >= 0) & (at <= SIDE - 1)).all(axis=1)
-        shown.append(np.where(inside[:, None], mosaic.canvas(k, at), np.nan))
-    pairs = [np.linalg.norm(a - b, axis=1) for i, a in enumerate(shown) for b in shown[:i]]
-    every = np.concatenate(pairs)
-    return every[np.isfinite(every)]
+    return mosaic.seams(run, points, bent=bent)
 
 
 def test_bent_tiles_meet(mosaic, plain):
@@ -196,7 +157,7 @@ def test_it_is_off_unless_it_is_asked_for(mosaic, tmp_path):
 
 
 def test_a_corrupt_tile_is_left_out_of_the_flow(tmp_path):
-    mosaic = Mosaic(tmp_path / "tiles", rowsperstrip=16)
+    mosaic = mosaic_in(tmp_path / "tiles", rowsperstrip=16)
     bad = tmp_path / "tiles" / "t1.tif"
     intact = damage(bad, at=0.02, count=bad.stat().st_size // 2)
     outcome = stitch(mosaic.list, tmp_path / "run", expect=1, **LARGE, **BENT)

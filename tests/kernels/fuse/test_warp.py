@@ -6,8 +6,9 @@ from phantoms import Waves, shifted
 from scipy import ndimage
 
 from warpbeam.kernels.fuse.view import TileView, source_box
-from warpbeam.kernels.fuse.warp import warp
+from warpbeam.kernels.fuse.warp import warp, warp_into
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.shading.correction import Shading
 
 ORDER = {"nearest": 0, "linear": 1, "cubic": 3}
 
@@ -137,3 +138,32 @@ def test_unknown_interpolations(ndim, name):
     view = view_of(np.ones((8,) * ndim, np.uint8), shifted(*[0.0] * ndim))
     with pytest.raises(ValueError, match=f"{name}.*{ndim}-D"):
         warp(view, Box.of_shape((8,) * ndim), name)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "linear", "lanczos"])
+def test_drawn_in_place_it_is_the_same_to_the_bit(interpolation):
+    pixels = Waves.random(1).image((90, 120)).astype(np.uint16)
+    view = view_of(pixels, shifted(3.3, -2.6))
+    target, whole = Box((20, 15), (70, 95)), np.zeros((200, 200), np.uint16)
+    assert warp_into(view, target, interpolation, whole[20:70, 15:95])
+    expected = warp(view, target, interpolation, exact=True).values
+    np.testing.assert_array_equal(whole[20:70, 15:95], expected)
+    whole[20:70, 15:95] = 0
+    assert not whole.any()
+
+
+@pytest.mark.parametrize("case", ["reaches beyond", "mask", "shading", "dtype", "spline", "volume"])
+def test_what_needs_more_than_drawing_is_not_drawn_in_place(case):
+    pixels = Waves.random(1).image((90, 120)).astype(np.uint16)
+    more = {
+        "mask": {"mask": np.ones(pixels.shape, bool)},
+        "shading": {"shading": Shading(gain=1.5)},
+    }
+    view = view_of(pixels, shifted(3.3, -2.6), **more.get(case, {}))
+    target = Box((20, 15), (70, 130 if case == "reaches beyond" else 95))
+    if case == "volume":
+        view = view_of(np.ones((9, 9, 9), np.uint16), np.eye(4))
+        target = Box((2, 2, 2), (4, 5, 6))
+    out = np.full(target.shape, 7, np.float32 if case == "dtype" else np.uint16)
+    assert not warp_into(view, target, "cubic" if case == "spline" else "linear", out)
+    assert (out == 7).all()
