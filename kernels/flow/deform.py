@@ -15,6 +15,7 @@ products with themselves would take noise for signal.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -32,6 +33,9 @@ EFFECTIVE_WINDOW = 2 / 3
 _MAX_STEP_PX = 1.5
 # Patches reach two strides out of the lattice when they overlap by three quarters.
 _STRAIGHT = 2
+# A core sums what stays in its cache; an accelerator as much as there is.
+_BAND_ROWS_CPU = {2: 32, 3: 16}
+_BAND_VOXELS_ACCELERATOR = 1 << 24
 # A direction with this little of the information of the best one is not observed.
 _LEAST_EIGENVALUE = 0.02
 # Images that agree entirely are no better than this share of their variance.
@@ -118,9 +122,7 @@ def _tables(lattice: Lattice, shape: tuple[int, ...], window: tuple[float, ...])
     axes = range(len(shape))
     spread = [interpolation(lattice, a, np.arange(-HALO, shape[a] + HALO)) for a in axes]
     weights = [_window(lattice, a, shape[a], window[a]) for a in axes]
-    band = next(
-        b for b in (32, 16, 8, 4, 2, 1) if shape[0] % b == 0 and b <= 64 // 4 ** (len(shape) - 2)
-    )
+    band = _band(shape)
     bands = shape[0] // band
     count = min(lattice.shape[0], int((window[0] + band) / lattice.stride[0]) + 2)
     lowest = (np.arange(bands) * band - window[0] / 2 - lattice.origin[0]) / lattice.stride[0]
@@ -137,6 +139,15 @@ def _tables(lattice: Lattice, shape: tuple[int, ...], window: tuple[float, ...])
         band,
         count,
     )
+
+
+def _band(shape: tuple[int, ...]) -> int:
+    """How many rows of an image, a divisor of all, go at once."""
+    if jax.default_backend() == "cpu":
+        most = _BAND_ROWS_CPU[len(shape)]
+    else:
+        most = max(_BAND_VOXELS_ACCELERATOR // math.prod(shape[1:]), 1)
+    return max(b for b in range(1, min(most, shape[0]) + 1) if shape[0] % b == 0)
 
 
 def interpolation(

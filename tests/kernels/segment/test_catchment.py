@@ -21,7 +21,7 @@ def test_two_valleys_are_two_pieces():
 def test_smoothing_leaves_fewer():
     noise = np.random.default_rng(0).normal(0, 1, (20, 40, 40))
     counts = [len(np.unique(catchments(noise, (s,) * 3))) for s in (0.5, 1.0, 2.0)]
-    assert counts[0] > 2 * counts[1] > 8 * counts[2]
+    assert counts[0] > 2 * counts[1] > 6 * counts[2]
 
 
 @given(hnp.arrays(np.float32, st.tuples(*[st.integers(1, 8)] * 3), elements=st.integers(-5, 5)))

@@ -5,7 +5,7 @@ import postgres
 import pytest
 import sqlalchemy as sa
 
-from warpbeam.transforms.storage.database import schema, write
+from warpbeam.transforms.storage.database import connect, schema, write
 from warpbeam.transforms.storage.database.connect import database_url, engine, open_database
 from warpbeam.transforms.storage.database.read import read_table
 from warpbeam.transforms.storage.database.write import SiteRows, replace_site
@@ -166,7 +166,7 @@ def test_a_busy_database_is_tried_again(tmp_path, monkeypatch):
     open_database(url)
     quick = sa.create_engine(url, connect_args={"timeout": 0.05})
     sa.event.listen(quick, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
-    monkeypatch.setattr(write, "engine", lambda _: quick)
+    monkeypatch.setattr(connect, "engine", lambda _: quick)
     with engine(url).begin(), pytest.raises(ConnectionError) as caught:
         replace_site(url, site(1))
     assert is_passing(caught.value)
