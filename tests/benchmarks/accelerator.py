@@ -41,8 +41,8 @@ from warpbeam.transforms.process import set_up_jax
 # side of the images; patch, stride and search; steps of the finest level
 CASES = {
     "2-D 160/40": ((4096, 4096), FlowSettings((160,) * 2, (40,) * 2, (40,) * 2)),
-    "2-D 80/20": ((4096, 4096), FlowSettings((80,) * 2, (20,) * 2, (30,) * 2)),
-    "3-D 32/16": ((128, 256, 256), FlowSettings((32,) * 3, (16,) * 3, (8,) * 3)),
+    "2-D 80/20": ((2048, 2048), FlowSettings((80,) * 2, (20,) * 2, (30,) * 2)),
+    "3-D 32/16": ((96, 192, 192), FlowSettings((32,) * 3, (16,) * 3, (8,) * 3)),
 }
 _TRANSFORMS = 6  # forward, and as many back: see kernels.flow.correlation
 
@@ -57,7 +57,7 @@ def pair(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         at = [(g + b).astype(np.float32) for g, b in zip(grid, bend, strict=True)]
         moving = cv2.remap(fixed, at[1], at[0], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
     else:
-        moving = ndimage.map_coordinates(fixed, grid + np.stack(bend), order=1, mode="reflect")
+        moving = ndimage.map_coordinates(fixed, grid + np.stack(bend), order=1, mode="nearest")
     noise = 0.2 * fixed.std()
     return fixed, (moving + rng.normal(0, noise, shape)).astype(np.float32)
 
@@ -133,9 +133,10 @@ def measured(name: str, part: float, repeats: int, threads: list[int]) -> dict[s
         "shape": shape,
         "patches": nodes,
         "patches_per_s_by_threads": {k: round(v) for k, v in rates.items()},
-        "of_limit": round(limit * max(rates.values()) / nodes, 3),
+        "of_limit": round(float(limit * max(rates.values()) / nodes), 3),
         "limit_patches_per_s": round(nodes / limit),
         "mpx_per_s": round(max(rates.values()) / nodes * float(np.prod(shape)) / 1e6, 1),
+        "known": round(float(np.isfinite(found.ncc).mean()), 3),
         "vectors": found.vectors,
     }
 
@@ -190,6 +191,7 @@ def main() -> None:
         case = measured(name, arguments.part, arguments.repeats, arguments.threads)
         vectors = case.pop("vectors")
         result[name] = {**case, "from_cpu": apart(vectors, reference[name])}
+        print(name, result[name], file=sys.stderr, flush=True)
     print(json.dumps(result, indent=None if arguments.json else 1))
 
 

@@ -19,6 +19,11 @@ LIMITS = {
     "fusion_speed.py": lambda r: r["kernel_of_limit_cpu"] > 0.1 and r["job_of_limit_wall"] > 0,
     "fusion_scaling.py": lambda r: max(r["peak_mb"].values()) < 600,
     "seam_steps.py": lambda r: r["corrected"]["max_percent"] < r["as_it_came"]["max_percent"] / 3,
+    "accelerator.py": lambda r: all(
+        case["from_cpu"]["max_px"] <= 0.02 and case["known"] > 0.9
+        for name, case in r.items()
+        if "-D" in name
+    ),
     "elastic_stitch.py": lambda r: (
         r["elastic_seam_px"]["p95"] < 1 < r["rigid_seam_px"]["median"] and r["cpu_s"]["job"] < 30
     ),
