@@ -41,6 +41,8 @@ def numbers(graph: JobGraph, run: RunFolder, frame: Frame, seconds: float) -> di
         "left_p95_px": _median(rows, "left_p95_px"),
         "ncc_before": _median(rows, "ncc_before"),
         "ncc": _median(rows, "ncc"),
+        "ncc_ceiling": _median(rows, "ncc_ceiling"),
+        "held_out_px": _median(rows, "held_out_px"),
         "jacobian_least": solved["jacobian_least"],
         "inverse_error_px": maps["inverse_error_px"],
         "map_bytes_per_voxel": maps["bytes_per_voxel"],

@@ -144,7 +144,8 @@ def chunks_part(run: Run) -> Part | None:
     caption = (
         "After the last pass every chunk was compared once more through the final map: how far "
         "a match would still move it, and how alike the volumes are. Correlation is no measure of "
-        "accuracy: it depends on noise and stain."
+        "accuracy: it depends on noise and stain. The ceiling is what noise alone leaves of it; "
+        "held out is the distance of matches from a field that was solved without them."
     )
     worst = sorted(rows, key=lambda r: -(r["left_median_px"] or np.inf))[:_MOST_ROWS]
     return Part(
@@ -163,7 +164,9 @@ def _table(rows: Sequence[Row]) -> Table:
         "nodes seen",
         "left, px",
         "95 %",
+        "held out, px",
         "NCC",
+        "ceiling",
         "smallest J",
         "there and back, px",
     )
@@ -174,7 +177,9 @@ def _table(rows: Sequence[Row]) -> Table:
             f"{100 * row['known']:.0f} %",
             _text(row["left_median_px"]),
             _text(row["left_p95_px"]),
+            _text(row["held_out_px"]),
             _text(row["ncc"]),
+            _text(row["ncc_ceiling"]),
             f"{row['jacobian_least']:.2f}",
             _text(row["inverse_error_px"]),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from warpbeam.transforms.storage import fields
 from warpbeam.transforms.storage.ledger import Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 
+if TYPE_CHECKING:
+    from warpbeam.kernels.register.measure import Area
+
 CHANNELS = 10  # see `frame.matches_uri`
 UPPER = np.triu_indices(3)
 
@@ -29,6 +32,30 @@ def list_chunks(frame: Frame, number: int, before: Ledger) -> Iterator[Unit]:
     marks = before.fingerprint()
     for block in frame.blocks.indices():
         yield NodesKey(number, block), marks
+
+
+class Seen(NamedTuple):
+    """What a chunk looks at.
+
+    Attributes:
+        fixed: voxels of the area's region.
+        moving: voxels of the box, in the tone of the fixed volume.
+        map: fixed voxels of the level to moving ones, on the area's wide nodes.
+        area: the nodes, and what is around them.
+        box: of the moving level.
+        contrasts: mean and deviation of both volumes.
+    """
+
+    fixed: np.ndarray[Any, Any]
+    moving: np.ndarray[Any, Any]
+    map: CoordinateMap
+    area: Area
+    box: Box
+    contrasts: tuple[tuple[float, float], tuple[float, float]]
+
+    @property
+    def bytes_read(self) -> int:
+        return self.fixed.nbytes + self.moving.nbytes
 
 
 class MatchChunk:
@@ -57,7 +84,12 @@ class MatchChunk:
         }
 
     def _measured(self, number: int, nodes: Box) -> tuple[np.ndarray[Any, Any], int]:
-        from warpbeam.kernels.register.measure import measure, moving_box, total_map, widened
+        seen = self._seen(number, nodes)
+        return self._matched(number, seen, nodes), seen.bytes_read if seen else 0
+
+    def _seen(self, number: int, nodes: Box) -> Seen | None:
+        """What a look at some nodes shows; None where there is no moving volume."""
+        from warpbeam.kernels.register.measure import moving_box, total_map, widened
 
         frame, coarse = self._frame, load_coarse(self._run)
         level = frame.look(number).level
@@ -68,11 +100,21 @@ class MatchChunk:
         m = rescale(total, frame.factors(FIXED, level), frame.factors(MOVING, level))
         box = moving_box(m, area) & Box.of_shape(frame.shape(MOVING, level)).pad((1, 1, 1))
         if not box:
-            return _packed(np.full((3, *nodes.shape), np.nan), None, None), 0
+            return None
         fixed = self._reader.read(frame, FIXED, level, area.region)
         moving = coarse.tone(self._reader.read(frame, MOVING, level, box))
-        found = measure(fixed, moving, m, (area, box), frame.given(number), coarse.contrasts)
-        return _packed(found.shift, found.information, found.ncc), fixed.nbytes + moving.nbytes
+        return Seen(fixed, moving, m, area, box, coarse.contrasts)
+
+    def _matched(self, number: int, seen: Seen | None, nodes: Box) -> np.ndarray[Any, Any]:
+        from warpbeam.kernels.register.measure import measure
+
+        if seen is None:
+            return _packed(np.full((3, *nodes.shape), np.nan), None, None)
+        found = measure(
+            seen.fixed, seen.moving, seen.map, (seen.area, seen.box), self._frame.given(number),
+            seen.contrasts,
+        )  # fmt: skip
+        return _packed(found.shift, found.information, found.ncc)
 
 
 def load_field(

@@ -227,6 +227,12 @@ def field_uri(run: RunFolder, number: int) -> str:
     return _work(run, f"field_{number}")
 
 
+def held_out_uri(run: RunFolder) -> str:
+    """How far matches are from the last field if it is solved without them: [*nodes], fixed
+    edges; NaN at the nodes of which this is not known."""
+    return _work(run, "held_out")
+
+
 def dense_uri(run: RunFolder, block: tuple[int, ...]) -> str:
     """What a chunk of a dense engine says at its nodes: displacement in fixed voxels, weight."""
     return _work(run, "dense_" + "_".join(map(str, block)))

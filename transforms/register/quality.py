@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,13 @@ from warpbeam.kernels.maps.interpolate import offsets_at
 from warpbeam.kernels.maps.irregular import jacobian
 from warpbeam.transforms.keys import NodesKey
 from warpbeam.transforms.reach import nodes_around
-from warpbeam.transforms.register.chunks import MatchChunk, load_field
-from warpbeam.transforms.register.frame import forward_uri, inverse_uri, matches_uri
+from warpbeam.transforms.register.chunks import MatchChunk, Seen, load_field
+from warpbeam.transforms.register.frame import (
+    forward_uri,
+    held_out_uri,
+    inverse_uri,
+    matches_uri,
+)
 from warpbeam.transforms.storage import displacements, fields
 from warpbeam.transforms.storage.ledger import Record
 
@@ -29,14 +35,17 @@ class JudgeChunk(MatchChunk):
 
     def __call__(self, key: NodesKey, payload: Any) -> Record:
         frame, nodes = self._frame, self._frame.blocks.box(key.block)
-        found, read = self._measured(key.section, nodes)
+        seen = self._seen(key.section, nodes)
+        found = self._matched(key.section, seen, nodes)
         inside = Box(nodes.start, tuple(b + 1 for b in nodes.stop))
         folds = jacobian(load_field(self._run, frame, frame.last, inside))
         return {
-            "bytes_read": read,
+            "bytes_read": seen.bytes_read if seen else 0,
             "start_voxel": [s * b for s, b in zip(frame.lattice.stride, nodes.start, strict=True)],
             **witnesses(found.astype(np.float64)),
             "ncc_before": self._ncc_before(nodes),
+            "ncc_ceiling": self._ceiling(key.section, seen),
+            "held_out_px": self._held_out(nodes),
             "jacobian_least": float(folds.min()) if folds.size else 1.0,
             "jacobian_most": float(folds.max()) if folds.size else 1.0,
             "inverse_error_px": self._inverse_error(nodes),
@@ -56,6 +65,22 @@ class JudgeChunk(MatchChunk):
         back = offsets_at(stored.read(nodes=around), reached.astype(np.float64)) + there.u
         apart = np.linalg.norm(back[:, np.isfinite(back[0])], axis=0)
         return float(np.quantile(apart, 0.95)) if apart.size else None
+
+    def _ceiling(self, number: int, seen: Seen | None) -> float | None:
+        """What the correlation could be at most, for the noise of both volumes."""
+        from warpbeam.kernels.register.ceiling import ceiling
+
+        if seen is None:
+            return None
+        found = ceiling(seen.fixed, seen.moving, self._frame.given(number).window)
+        return found if math.isfinite(found) else None
+
+    def _held_out(self, nodes: Box) -> float | None:
+        """How far matches are from a field that was solved without them; None where none of
+        these nodes was left out, or nothing was solved."""
+        if not self._frame.passes:
+            return None
+        return _median(fields.load(held_out_uri(self._run)).read(nodes))
 
     def _ncc_before(self, nodes: Box) -> float | None:
         """Of the first pass that did not search; None where there is none."""

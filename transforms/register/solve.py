@@ -11,10 +11,11 @@ from jaxtyping import Float
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.maps.coordinate_map import on_lattice
 from warpbeam.kernels.maps.irregular import jacobian
+from warpbeam.kernels.register.held_out import held_out
 from warpbeam.kernels.register.joint_field import JointField, solve_unfolded
 from warpbeam.kernels.register.measure import moved_field
 from warpbeam.transforms.register.chunks import UPPER, load_field
-from warpbeam.transforms.register.frame import Frame, field_uri, matches_uri
+from warpbeam.transforms.register.frame import Frame, field_uri, held_out_uri, matches_uri
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import fields, store
 from warpbeam.transforms.storage.errors import InputError
@@ -46,16 +47,21 @@ class SolveField:
         if not np.isfinite(target[0]).any():
             raise _no_match(number)
         stride = tuple(s * e for s, e in zip(frame.lattice.stride, frame.edges, strict=True))
-        found = solve_unfolded(
-            target, _information(values), stride, bending_px=frame.passes[number].bending,
-            start=before.u * edges, least_jacobian=self._least,
-        )  # fmt: skip
+        asked = {"bending_px": frame.passes[number].bending, "start": before.u * edges}
+        information = _information(values)
+        found = solve_unfolded(target, information, stride, least_jacobian=self._least, **asked)
+        if number == len(frame.passes) - 1:
+            self._store_held_out(held_out(target, information, stride, **asked))
         offsets = found.offsets / edges
         whole = Box.of_shape(offsets.shape)
         array = fields.create(field_uri(self._run, number), whole.shape, whole.shape)
         written = array.write(whole, offsets)
         folds = jacobian(on_lattice(offsets, frame.lattice))
         return {"bytes_written": written, **_figures(found, folds)}
+
+    def _store_held_out(self, apart: Float[np.ndarray, "*nodes"]) -> None:
+        whole = Box.of_shape(apart.shape)
+        fields.create(held_out_uri(self._run), whole.shape, whole.shape).write(whole, apart)
 
 
 def _information(values: Values) -> Float[np.ndarray, "3 3 *nodes"]:
