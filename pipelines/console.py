@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from warpbeam.pipelines import config as configuration
-from warpbeam.pipelines.job import Job, Outcome
+from warpbeam.pipelines.job import Command, Outcome
 from warpbeam.transforms import progress
 from warpbeam.transforms.storage.errors import InputError
 
@@ -25,7 +25,7 @@ def make_job(
     settings: Sequence[str],
     *,
     moving: str | None = None,
-) -> Job[Any]:
+) -> Command[Any]:
     """A job from what stands on the command line.
 
     Raises:
@@ -35,6 +35,8 @@ def make_job(
     path = source if source.endswith((".yaml", ".yml")) else None
     if name == "segment" and _asks_for_a_volume(source, path):
         name = "segment_volume"
+    if name == "register" and path is not None and "rounds" in configuration.read_yaml(path):
+        name = "register_rounds"
     kind = _job_kind(name)
     model = kind.__orig_bases__[0].__args__[0]  # type: ignore[attr-defined]
     if path is not None:
@@ -58,7 +60,7 @@ def _asks_for_a_volume(source: str, path: str | None) -> bool:
     return is_volume(source)
 
 
-def _job_kind(name: str) -> type[Job[Any]]:
+def _job_kind(name: str) -> type[Command[Any]]:
     if name == "stitch":
         from warpbeam.pipelines.stitch import StitchJob
 
@@ -75,6 +77,10 @@ def _job_kind(name: str) -> type[Job[Any]]:
         from warpbeam.pipelines.register import RegisterJob
 
         return RegisterJob
+    if name == "register_rounds":
+        from warpbeam.pipelines.register_rounds import RoundsJob
+
+        return RoundsJob
     if name == "segment":
         from warpbeam.pipelines.segment import SegmentJob
 
@@ -105,7 +111,7 @@ def move_points(registration: str, source: str, target: str | None) -> int:
     return 1 if lost else 0
 
 
-def show_plan(job: Job[Any]) -> int:
+def show_plan(job: Command[Any]) -> int:
     """Prints the plan; exit status 2 by InputError if a worker would need too much memory."""
     import os
 
@@ -118,7 +124,7 @@ def show_plan(job: Job[Any]) -> int:
 
 
 def run_job(
-    job: Job[Any],
+    job: Command[Any],
     flags: Sequence[str],
     *,
     stages: Sequence[str] | None = None,

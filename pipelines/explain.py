@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from warpbeam.pipelines.align_config import AlignConfig
 from warpbeam.pipelines.config import FuseConfig, JobConfig, StitchConfig
-from warpbeam.pipelines.register_config import RegisterConfig
+from warpbeam.pipelines.register_config import RegisterConfig, RoundsConfig
 from warpbeam.pipelines.segment_config import SegmentConfig
 from warpbeam.pipelines.volume_config import SegmentVolumeConfig
 
@@ -19,7 +19,7 @@ _MODELS: dict[str, tuple[type[JobConfig], ...]] = {
     "stitch": (StitchConfig,),
     "align": (AlignConfig,),
     "fuse": (FuseConfig,),
-    "register": (RegisterConfig,),
+    "register": (RegisterConfig, RoundsConfig),
     "segment": (SegmentConfig, SegmentVolumeConfig),
 }
 
@@ -30,19 +30,26 @@ def text(job: str, *, schema: bool = False) -> str:
     if schema:
         found = [model.model_json_schema() for model in models]
         return json.dumps({"anyOf": found} if len(found) > 1 else found[0], indent=1)
-    parts = ["\n".join([f"{job}: {m.__doc__}", *_lines(m, "")]) for m in models]
+    parts = [
+        "\n".join([f"{job}: {m.__doc__}", *_lines(m, set(models) & set(m.__mro__[1:]))])
+        for m in models
+    ]
     return "\n\n\n".join(parts)
 
 
-def _lines(model: type[BaseModel], prefix: str) -> Iterator[str]:
+def _lines(model: type[BaseModel], told: set[type]) -> Iterator[str]:
+    """The settings of a model, less those of the models that were told already."""
+    known = {name for other in told for name in getattr(other, "model_fields", ())}
     for name, field in model.model_fields.items():
+        if name in known:
+            continue
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield f"\n{name}: {kind.__doc__}"
             default = field.default if isinstance(field.default, BaseModel) else kind()
-            yield from _section(default, f"{prefix}{name}.")
+            yield from _section(default, f"{name}.")
         else:
-            yield from _field(prefix + name, field, field.get_default())
+            yield from _field(name, field, field.get_default())
 
 
 def _section(values: BaseModel, prefix: str) -> Iterator[str]:

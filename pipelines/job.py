@@ -71,11 +71,8 @@ class Outcome:
 
 
 @dataclass
-class Job(ABC, Generic[Config]):
-    """One job: a configuration, what it works on, its graph.
-
-    Subclasses name the job, read its input, build the graph and sum up.
-    """
+class Command(ABC, Generic[Config]):
+    """What stands behind a command: it says what it will do, and does it."""
 
     config: Config
     name: str = field(init=False, default="")
@@ -84,12 +81,41 @@ class Job(ABC, Generic[Config]):
         self.run_folder = RunFolder(self.config.output, self.config.volume.format)
 
     @abstractmethod
-    def build(self, graph: JobGraph) -> None:
-        """Adds the job's stages."""
+    def plan(self) -> Plan:
+        """What will be done, before anything is done."""
 
     @abstractmethod
-    def plan(self) -> Plan:
-        """What the job will do, before anything is done."""
+    def execute(
+        self,
+        flags: Sequence[str] = (),
+        *,
+        stages: Sequence[str] | None = None,
+        overwrite: bool = False,
+        watch: Callable[[], Any] | None = None,
+    ) -> Outcome:
+        """Runs it, or continues it.
+
+        Args:
+            flags: Beam options.
+            stages: names of the stages to run; None means all.
+            overwrite: replace the output of another run.
+            watch: context manager that shows progress meanwhile.
+
+        Raises:
+            InputError: before any work, when something that the user gave is wrong.
+        """
+
+
+@dataclass
+class Job(Command[Config]):
+    """One job: a configuration, what it works on, its graph.
+
+    Subclasses name the job, read its input, build the graph and sum up.
+    """
+
+    @abstractmethod
+    def build(self, graph: JobGraph) -> None:
+        """Adds the job's stages."""
 
     def check(self) -> None:
         """Raises InputError where the input and the settings do not go together."""
@@ -124,17 +150,6 @@ class Job(ABC, Generic[Config]):
         overwrite: bool = False,
         watch: Callable[[], Any] | None = None,
     ) -> Outcome:
-        """Runs the job, or continues it.
-
-        Args:
-            flags: Beam options.
-            stages: names of the stages to run; None means all.
-            overwrite: replace the output of another run.
-            watch: context manager that shows progress meanwhile.
-
-        Raises:
-            InputError: before any work, when something that the user gave is wrong.
-        """
         import apache_beam as beam
 
         from warpbeam.pipelines.options import pipeline_options

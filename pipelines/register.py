@@ -27,7 +27,7 @@ from warpbeam.pipelines.register_config import RegisterConfig
 from warpbeam.transforms.canvas import OutputSettings
 from warpbeam.transforms.register import chunks, coarse, dense, output, quality, reading, solve
 from warpbeam.transforms.register.frame import FIXED, Frame, PassSettings, forward_uri
-from warpbeam.transforms.register.given import read_start
+from warpbeam.transforms.register.given import read_landmarks, read_start
 from warpbeam.transforms.storage import images
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.images import ImageRef
@@ -98,14 +98,16 @@ class RegisterJob(ListJob[RegisterConfig]):
     def _add_passes(self, graph: JobGraph) -> None:
         run, frame = self.run_folder, self.frame
         matching = chunks.MatchChunk(run, frame, self.volumes)
-        solving = solve.SolveField(run, frame, self.config.lattice.least_jacobian)
+        least, points = self.config.lattice.least_jacobian, self._landmarks
+        solving = solve.SolveField(run, frame, least, points)
+        settings = [least, None if points is None else asdict(points)]
         before = "coarse"
         for number in range(len(frame.passes)):
             match, field = f"match_{number}", f"solve_{number}"
             listing = functools.partial(chunks.list_chunks, frame, number, graph.ledger(before))
             graph.map(match, None, listing, matching)
             graph.map(
-                field, self.config.lattice.least_jacobian,
+                field, settings,
                 functools.partial(solve.one_field, number, graph.ledger(match)),
                 solving, critical=True,
             )  # fmt: skip
@@ -188,6 +190,14 @@ class RegisterJob(ListJob[RegisterConfig]):
         model = "affine" if given.model == "none" else given.model
         return read_start(given.initial, self.voxels, model)
 
+    @functools.cached_property
+    def _landmarks(self) -> solve.Landmarks | None:
+        given = self.config.landmarks
+        if given.file is None:
+            return None
+        fixed, moving = (as_rows(points) for points in read_landmarks(given.file, self.voxels))
+        return solve.Landmarks(fixed, moving, given.error_px)
+
     @property
     def output_settings(self) -> OutputSettings:
         chosen, (voxel, _) = self.config.volume, self.voxels
@@ -204,7 +214,8 @@ class RegisterJob(ListJob[RegisterConfig]):
         )
 
     def check(self) -> None:
-        """Refuses channels that are not there, and an engine that is not installed."""
+        """Refuses channels, landmarks and engines that are not there."""
+        _ = self._landmarks
         if self._is_dense and importlib.util.find_spec("ants") is None:
             raise InputError(
                 "the engine is not installed",

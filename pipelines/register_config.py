@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -92,6 +93,18 @@ class LatticeConfig(Section):
     )
 
 
+class LandmarksConfig(Section):
+    """Points that somebody placed in both volumes: links beside those that are measured."""
+
+    file: str | None = Field(
+        None, description="landmarks of BigWarp (.csv); what all matches around contradict loses"
+    )
+    error_px: float = Field(
+        0.5, gt=0, le=100, description="how exactly they were placed, shortest edges of a fixed "
+        "voxel",
+    )  # fmt: skip
+
+
 class ChunksConfig(Section):
     """What a worker looks at."""
 
@@ -154,6 +167,7 @@ class RegisterConfig(JobConfig):
     volumes: VolumesConfig = VolumesConfig()
     coarse: CoarseConfig = CoarseConfig()
     lattice: LatticeConfig = LatticeConfig()
+    landmarks: LandmarksConfig = LandmarksConfig()
     chunks: ChunksConfig = ChunksConfig()
     ants: AntsConfig = AntsConfig()
     export: ExportConfig = ExportConfig()
@@ -167,6 +181,35 @@ class RegisterConfig(JobConfig):
             names = ", ".join(sorted(self.input.model_fields_set))
             raise ValueError(f"input.{names} is for tile lists; see the settings under volumes")
         return self
+
+
+class RoundsConfig(RegisterConfig):
+    """Several moving volumes onto one fixed one, each a run of `register` in OUTPUT/NAME."""
+
+    command: ClassVar[str | None] = "register"
+
+    moving: str = Field("", description="stays empty")
+    rounds: dict[str, str] = Field(min_length=1, description="moving volumes by name")
+    chosen: list[str] | None = Field(None, description="names of the rounds to do; null for all")
+
+    @model_validator(mode="after")
+    def _names_of_folders(self) -> RoundsConfig:
+        """A round's name is that of its folder."""
+        for name in self.rounds:
+            if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+                raise ValueError(f"rounds: {name!r} cannot be a folder's name")
+        for name in self.chosen or ():
+            if name not in self.rounds:
+                raise ValueError(f"chosen: {name!r} is none of the rounds {sorted(self.rounds)}")
+        if self.moving:
+            raise ValueError("moving: the moving volumes are those under rounds")
+        return self
+
+    def round(self, name: str) -> RegisterConfig:
+        """The settings of one round, which may as well run by itself."""
+        values = self.model_dump(exclude={"rounds", "chosen"}, exclude_unset=True)
+        places = {"moving": self.rounds[name], "output": f"{self.output.rstrip('/')}/{name}"}
+        return RegisterConfig.model_validate(values | places)
 
 
 class ApplyConfig(JobConfig):

@@ -28,10 +28,15 @@ def padded_shape(shape: Sequence[int], bucket: int) -> tuple[int, ...]:
 
 
 def padded(
-    image: Float32[np.ndarray, "*image"], mask: Bool[np.ndarray, "*image"] | None, bucket: int
+    image: Float32[np.ndarray, "*image"],
+    mask: Bool[np.ndarray, "*image"] | None,
+    bucket: int,
+    least: Sequence[int] | None = None,
 ) -> Float32[jax.Array, "*padded"]:
-    """The image with NaN where `mask` is False or the image is not finite, and as padding."""
-    out = np.full(padded_shape(image.shape, bucket), np.nan, np.float32)
+    """The image with NaN where `mask` is False or the image is not finite, and as padding; of a
+    shape that is nowhere below `least`."""
+    shape = image.shape if least is None else np.maximum(image.shape, least).tolist()
+    out = np.full(padded_shape(shape, bucket), np.nan, np.float32)
     inner = out[tuple(slice(0, n) for n in image.shape)]
     inner[...] = image
     if mask is not None:

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from jaxtyping import Float32
 
-from warpbeam.kernels.flow.pyramid import smoothed
+from warpbeam.kernels.flow.pyramid import padded, smoothed
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.grid import BlockGrid
 
@@ -23,6 +23,7 @@ _LEAST_VOXELS = 100
 _MEDIAN_OF_NORMAL = 0.6745  # of the size of a normal variable of variance 1
 _LEAST_KNOWN = 0.5  # of a window
 _IMPULSE = 9
+_BUCKET = 32  # volumes of nearly the same size share one compiled program
 
 
 def noise_variance(volume: Volume) -> float:
@@ -50,9 +51,9 @@ def reliability(volume: Volume, window: tuple[float, ...]) -> float:
     noise = noise_variance(volume)
     if math.isnan(noise):
         return math.nan
-    ready = np.asarray(smoothed(volume, 0.0, 1.0, halo=0))
+    ready = np.asarray(smoothed(padded(volume, None, _BUCKET), 0.0, 1.0, halo=0))
     parts = []
-    for box in _windows(ready.shape, window):
+    for box in _windows(volume.shape, window):
         values = ready[box.slices]
         known = values[np.isfinite(values)].astype(np.float64)
         if known.size >= _LEAST_KNOWN * values.size and known.var() > 0:

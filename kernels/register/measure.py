@@ -178,7 +178,9 @@ def measure(
     """
     area, box = boxes
     local = _local(m, area.region, box)
-    images = (padded(fixed, None, 1), padded(moving, None, _BUCKET))
+    # what is cut at the end of the volume becomes as large as the rest: one program more for
+    # each shape would cost more than the voxels
+    images = (padded(fixed, None, 1), padded(moving, None, _BUCKET, fixed.shape))
     ready = [smoothed(im, *c, halo=HALO) for im, c in zip(images, contrasts, strict=True)]
     if not all(np.isfinite(im).any() for im in (fixed, moving)):
         return _nothing(area.nodes.shape)

@@ -23,6 +23,7 @@ from warpbeam.pipelines.report import (
     layout,
     page,
     plate,
+    rounds,
     seams,
     solid,
     stack,
@@ -72,6 +73,7 @@ _MOST_FAILURES = 50
 _KINDS = {
     "align": (_PARTS_OF_A_STACK, judge_stack),
     "register": (_PARTS_OF_A_PAIR, judge_volumes),
+    "register_rounds": ((("Rounds", rounds.rounds_part),), rounds.judge_rounds),
     "segment": (_PARTS_OF_A_PLATE, plate.judge_plate),
     "segment_volume": (_PARTS_OF_OBJECTS, solid.judge_objects),
 }

@@ -121,6 +121,10 @@ def test_the_tables_and_the_files_say_what_was_done(registered):
     assert [row["chunk"] for row in rows] == ["0,0,0", "0,0,1", "0,1,0", "0,1,1"]
     assert all(row["ncc"] > row["ncc_before"] - 0.05 for row in rows)
     assert all(0 < row["inverse_error_px"] < 0.3 for row in rows)
+    assert all(row["ncc"] < row["ncc_ceiling"] + 0.02 <= 1.02 for row in rows)
+    held = [row["held_out_px"] for row in rows if row["held_out_px"] is not None]
+    assert held
+    assert np.median(held) < 0.5  # no worse than the map itself (see above), and a match
     matrix = np.array(json.loads((output / "transforms.json").read_text())["moving"]["matrix"])
     linear = np.linalg.inv(PAIR.matrix)[:3, :3]
     np.testing.assert_allclose(matrix[:, :3], linear, atol=0.13)  # the bend leans
@@ -169,9 +173,30 @@ def test_masked_parts_are_not_compared(files, tmp_path):
     assert np.quantile(errors(tmp_path / "out"), 0.95) < 0.6
 
 
+def test_landmarks_lead_where_nothing_can_be_compared(files, tmp_path):
+    """Half of the fixed volume is masked; a few landmarks there are as good as matches."""
+    mask = np.ones(PAIR.shape, np.uint8)
+    mask[:, :, 36:] = 0
+    tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")
+    grid = np.meshgrid(*(np.arange(6.0, n - 6, 8) for n in PAIR.shape), indexing="ij")
+    fixed = np.stack(grid, -1).reshape(-1, 3)
+    fixed = fixed[fixed[:, 2] > 36]
+    moving = PAIR.target(fixed)
+    lines = [f'"p","true",{",".join(map(str, [*m[::-1], *f[::-1]]))}'
+             for f, m in zip(fixed, moving, strict=True)]  # fmt: skip
+    (tmp_path / "landmarks.csv").write_text("\n".join(lines))
+    masked = {"fixed_mask": str(tmp_path / "mask.tif")}
+    register(files, tmp_path / "without", volumes=masked)
+    register(files, tmp_path / "with", volumes=masked,
+             landmarks={"file": str(tmp_path / "landmarks.csv"), "error_px": 0.2})  # fmt: skip
+    worst = [np.quantile(errors(tmp_path / name), 0.9) for name in ("without", "with")]
+    assert worst[1] < 0.6 * worst[0]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"landmarks": {"file": "nowhere.csv"}}, "no such file"),
         ({"volumes": {"fixed_channel": 3}}, "no such channel"),
         ({"volumes": {"moving_mask": "nowhere.tif"}}, "does not exist"),
         ({"run": {"worker_memory_gb": 0.1}}, "more memory"),

@@ -77,9 +77,9 @@ def read_landmarks(
 
 def _unfit(uri: str, expected: str, got: str) -> InputError:
     return InputError(
-        "the start cannot be read",
+        "a map or landmarks cannot be read",
         where=uri,
         expected=expected,
         got=got,
-        fix="correct the file, or take coarse.start=scan",
+        fix="correct the file, or leave it out",
     )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.maps.coordinate_map import on_lattice
 from warpbeam.kernels.maps.irregular import jacobian
 from warpbeam.kernels.register.held_out import held_out
 from warpbeam.kernels.register.joint_field import JointField, solve_unfolded
+from warpbeam.kernels.register.landmarks import with_landmarks
 from warpbeam.kernels.register.measure import moved_field
 from warpbeam.transforms.register.chunks import UPPER, load_field
+from warpbeam.transforms.register.coarse import load_coarse
 from warpbeam.transforms.register.frame import Frame, field_uri, held_out_uri, matches_uri
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import fields, store
@@ -30,11 +34,32 @@ def one_field(number: int, matched: Ledger) -> Iterator[Unit]:
     yield ("field", number), matched.fingerprint()
 
 
+@dataclass(frozen=True)
+class Landmarks:
+    """Points that show the same.
+
+    Attributes:
+        fixed, moving: voxels, zyx.
+        error: standard error along each axis, shortest edges of a fixed voxel.
+    """
+
+    fixed: tuple[tuple[float, ...], ...]
+    moving: tuple[tuple[float, ...], ...]
+    error: float
+
+
 class SolveField:
     """Work of the stages `solve_<number>`."""
 
-    def __init__(self, run: RunFolder, frame: Frame, least_jacobian: float) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        frame: Frame,
+        least_jacobian: float,
+        landmarks: Landmarks | None = None,
+    ) -> None:
         self._run, self._frame, self._least = run, frame, least_jacobian
+        self._landmarks = landmarks
 
     def __call__(self, key: Key, payload: Any) -> Record:
         number, frame = key[1], self._frame
@@ -44,11 +69,13 @@ class SolveField:
         before = load_field(self._run, frame, number - 1)
         edges = np.reshape(frame.edges, (3, 1, 1, 1))
         target = moved_field(before, values[:3] / edges) * edges
+        information = _information(values)
+        if self._landmarks is not None:
+            target, information = self._with_landmarks(self._landmarks, target, information)
         if not np.isfinite(target[0]).any():
             raise _no_match(number)
         stride = tuple(s * e for s, e in zip(frame.lattice.stride, frame.edges, strict=True))
         asked = {"bending_px": frame.passes[number].bending, "start": before.u * edges}
-        information = _information(values)
         found = solve_unfolded(target, information, stride, least_jacobian=self._least, **asked)
         if number == len(frame.passes) - 1:
             self._store_held_out(held_out(target, information, stride, **asked))
@@ -58,6 +85,17 @@ class SolveField:
         written = array.write(whole, offsets)
         folds = jacobian(on_lattice(offsets, frame.lattice))
         return {"bytes_written": written, **_figures(found, folds)}
+
+    def _with_landmarks(
+        self, given: Landmarks, target: Values, information: Float[np.ndarray, "3 3 *nodes"]
+    ) -> tuple[Values, Float[np.ndarray, "3 3 *nodes"]]:
+        """The matrix leads to where they are in the moving volume from `point + offset`."""
+        frame, points = self._frame, np.array(given.fixed)
+        back = np.linalg.inv(load_coarse(self._run).matrix)
+        offsets = (affine.apply(back, np.array(given.moving)) - points) * frame.edges
+        return with_landmarks(
+            target, information, frame.lattice, points, offsets, given.error
+        )  # fmt: skip
 
     def _store_held_out(self, apart: Float[np.ndarray, "*nodes"]) -> None:
         whole = Box.of_shape(apart.shape)

@@ -48,5 +48,5 @@ def test_a_matrix_in_json(tmp_path):
 def test_other_files_are_refused(tmp_path, name, text):
     if text is not None:
         (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match="start cannot be read"):
+    with pytest.raises(InputError, match="a map or landmarks cannot be read"):
         read_start(str(tmp_path / name), VOXELS, "affine")
