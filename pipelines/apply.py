@@ -105,6 +105,7 @@ class ApplyJob(ListJob[ApplyConfig]):
             estimate.convert(self.tiles, needed=not all(s.direct for s in self.sources)),
             StagePlan("render", units, voxels * size, voxels * size * 4 // 3,
                       round(shard * size * 6 + 60e6), voxels / _RENDER_VOXELS_PER_S),
+            *([estimate.tiff(spec, size)] if self.config.draw.tiff else []),
             estimate.pyramid(spec, size),
         )  # fmt: skip
         what = (f"{self.config.moving} -> {self.run_folder.volume}",)

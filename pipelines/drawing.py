@@ -24,7 +24,7 @@ def add_drawing(
     after: str,
     mark: str = "",
 ) -> None:
-    """Canvas, drawn shards, and the levels above them.
+    """Canvas, drawn shards, the same as a TIFF where that is wanted, and the levels above them.
 
     Args:
         shape: of the fixed volume.
@@ -43,6 +43,10 @@ def add_drawing(
     graph.map(
         "render", asdict(drawing), functools.partial(render.list_shards, run, before),
         render.DrawShard(run, drawing, uri),
+    )  # fmt: skip
+    graph.map(
+        "tiff", None, functools.partial(output.one_tiff, graph.ledger("render")),
+        output.StoreTiff(run), needed=draw.tiff,
     )  # fmt: skip
     for level in output.registered_spec(shape, wanted, run, method).group_starts[1:]:
         listing = functools.partial(list_shards, run.volume, level, graph.ledger("render"))

@@ -26,6 +26,7 @@ BASE_MEMORY = 320_000_000
 _CONVERT_BYTES_PER_S = 200e6
 _FUSE_VOXELS_PER_S = {"multiband": 10e6}
 _FUSE_VOXELS_PER_S_OTHERWISE = 25e6
+_TIFF_VOXELS_PER_S = 20e6
 _PYRAMID_BYTES_PER_S = 150e6
 _LINK_VOXELS_PER_S = 3e6
 _FLOW_NODES_PER_S = 5e3
@@ -152,3 +153,10 @@ def pyramid(spec: VolumeSpec, size: int) -> StagePlan:
     written = sum(math.prod(level.shape) * size for level in above)
     memory = 4 * math.prod(spec.shard) * size if above else 0
     return StagePlan("pyramid", units, read, written, memory, read / _PYRAMID_BYTES_PER_S)
+
+
+def tiff(spec: VolumeSpec, size: int) -> StagePlan:
+    """The volume once more as one file: one worker, which holds planes of a chunk's depth."""
+    voxels = math.prod(spec.shape)
+    slab = spec.chunk[2] * math.prod(spec.shape[3:]) * size
+    return StagePlan("tiff", 1, voxels * size, voxels * size, slab, voxels / _TIFF_VOXELS_PER_S)

@@ -5,7 +5,11 @@ warpbeam register job.yaml --set lattice.bending_px=40 -- --runner=FlinkRunner -
 
 from warpbeam.pipelines import register
 from warpbeam.pipelines.register_config import RegisterConfig
-register.run(RegisterConfig(fixed="fixed.tif", moving="moving.tif", output="registered"))
+config = RegisterConfig(fixed="fixed.tif", moving="moving.tif", output="registered")
+register.run(config)                    # or in three steps:
+register.run(config, step="coarse")     # one linear map of whole volumes
+register.run(config, step="chunks")     # one field of all chunks
+register.run(config, step="volume")     # drawn, with its maps, and judged
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import functools
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.register.syn import SynSettings
@@ -34,6 +38,8 @@ from warpbeam.transforms.storage.images import ImageRef
 from warpbeam.transforms.storage.tiles import TileList
 from warpbeam.transforms.storage.tiles.volumes import VolumePair, read_volumes
 from warpbeam.transforms.tiles import as_rows, sources_of
+
+Step = Literal["coarse", "chunks", "volume"]
 
 # Stiffness of the field in the coarse passes, whose matches are few: a share of the final one.
 _COARSE_BENDING = (0.6, 0.6, 0.6)
@@ -127,6 +133,15 @@ class RegisterJob(ListJob[RegisterConfig]):
         )  # fmt: skip
         judged = functools.partial(chunks.list_chunks, frame, frame.last + 1, last)
         graph.map("quality", None, judged, quality.JudgeChunk(run, frame, self.volumes))
+
+    def stages_of(self, step: Step) -> list[str]:
+        """The names of the stages of a step."""
+        names = [stage.name for stage in self.graph().stages]
+        coarse, drawn = names.index("coarse") + 1, names.index("maps")
+        parts: dict[Step, list[str]] = {
+            "coarse": names[:coarse], "chunks": names[coarse:drawn], "volume": names[drawn:],
+        }  # fmt: skip
+        return parts[step]
 
     @property
     def voxels(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -241,7 +256,12 @@ class RegisterJob(ListJob[RegisterConfig]):
     def plan(self) -> Plan:
         direct = all(source.direct for source in self.sources)
         return register_plan.plan(
-            self.run_folder, self.frame, self.tiles, self.output_settings, direct=direct
+            self.run_folder,
+            self.frame,
+            self.tiles,
+            self.output_settings,
+            direct=direct,
+            tiff=self.config.draw.tiff,
         )
 
     def numbers(self, graph: JobGraph, seconds: float) -> dict[str, Any]:
@@ -252,9 +272,18 @@ def run(
     config: RegisterConfig,
     flags: Sequence[str] = (),
     *,
+    step: Step | None = None,
     stages: Sequence[str] | None = None,
     overwrite: bool = False,
     watch: Callable[[], Any] | None = None,
 ) -> Outcome:
-    """Runs or continues the job; see `Job.execute`."""
-    return RegisterJob(config).execute(flags, stages=stages, overwrite=overwrite, watch=watch)
+    """Runs or continues the job, or one of its three steps; see `Job.execute`.
+
+    Args:
+        step: "coarse" ends with the linear map, "chunks" with the field of all chunks, "volume"
+            draws, stores the maps and judges; None for all. Each continues where it was stopped,
+            and needs the one before.
+    """
+    job = RegisterJob(config)
+    chosen = job.stages_of(step) if step else stages
+    return job.execute(flags, stages=chosen, overwrite=overwrite, watch=watch)

@@ -149,6 +149,7 @@ class DrawConfig(Section):
         "linear", description="nearest for labels; integers stay integers"
     )
     background: float = Field(0.0, description="grey value where there is no moving volume")
+    tiff: bool = Field(False, description="store the volume as volume.ome.tif too")
 
 
 class RegisterConfig(JobConfig):

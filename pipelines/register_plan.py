@@ -32,7 +32,13 @@ _BYTES_PER_VOXEL = 40  # of a chunk with its surroundings
 
 
 def plan(
-    run: RunFolder, frame: Frame, tiles: TileList, output: OutputSettings, *, direct: bool
+    run: RunFolder,
+    frame: Frame,
+    tiles: TileList,
+    output: OutputSettings,
+    *,
+    direct: bool,
+    tiff: bool,
 ) -> Plan:
     """The plan of a `register` job; `direct`: both files can be read in parts."""
     spec, size = nominal_spec(run, frame, output), estimate.itemsize(tiles)
@@ -59,6 +65,7 @@ def plan(
             voxels[MOVING] * size, voxels[FIXED] * size * 4 // 3, round(shard * size * 6 + 60e6),
             voxels[FIXED] * len(tiles.channels) / _RENDER_VOXELS_PER_S,
         ),
+        *([estimate.tiff(spec, size)] if tiff else []),
         estimate.pyramid(spec, size),
     ]  # fmt: skip
     what = (

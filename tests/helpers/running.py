@@ -66,7 +66,7 @@ def align(sections: Path, output: Path, flags: Sequence[str] = (), **settings: A
 def _run(
     run: Any, model: Any, tiles: Path, output: Path, flags: Sequence[str], settings: dict[str, Any]
 ) -> Outcome:
-    execution = {k: settings.pop(k) for k in ("stages", "overwrite") if k in settings}
+    execution = {k: settings.pop(k) for k in ("stages", "step", "overwrite") if k in settings}
     expect = settings.pop("expect", 0)
     with mock.patch.object(Job, "_report", return_value=None):  # drawn in tests of its own
         values = _values(model.source_field, tiles, output, settings)

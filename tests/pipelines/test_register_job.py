@@ -115,6 +115,23 @@ def test_stages_run_alone(files, registered, tmp_path):
     assert object_hashes(tmp_path / "out" / "maps") == object_hashes(output / "maps")
 
 
+def test_three_steps_are_the_whole_job(files, registered, tmp_path):
+    output, outcome = registered
+    there = tmp_path / "out" / "volume.ome.zarr"
+    with_tiff = {"draw": {"tiff": True}}
+    assert not register(files, tmp_path / "out", step="coarse", **with_tiff).numbers
+    with pytest.raises(InputError, match="not run yet"):
+        register(files, tmp_path / "out", step="volume", **with_tiff)
+    register(files, tmp_path / "out", step="chunks", **with_tiff)
+    assert not there.exists()
+    last = register(files, tmp_path / "out", step="volume", **with_tiff)
+    assert last.numbers["ncc"] == outcome.numbers["ncc"]
+    assert object_hashes(there) == object_hashes(output / "volume.ome.zarr")
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "out" / "volume.ome.tif"), pixels(tmp_path / "out").squeeze()
+    )
+
+
 def test_the_tables_and_the_files_say_what_was_done(registered):
     output, _ = registered
     rows = tables.read(str(output / "chunks.parquet"))

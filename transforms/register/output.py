@@ -30,6 +30,7 @@ from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import itk, store
 from warpbeam.transforms.storage.displacements import DisplacementField
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record
+from warpbeam.transforms.storage.ome_tiff import write_ome_tiff
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.volume_spec import VolumeSpec
 from warpbeam.transforms.tiles import as_rows
@@ -144,3 +145,18 @@ class LayOutRegistered:
         canvas = canvas_on(Box.of_shape(self._shape), self._settings, self._run.format)
         spec = registered_spec(self._shape, self._settings, self._run, self._method)
         return lay_out(self._run, canvas, [spec], ("render/", "pyramid_"))
+
+
+def one_tiff(drawn: Ledger) -> Iterator[Unit]:
+    """The single unit; changes whenever a shard was drawn anew."""
+    yield ("tiff",), drawn.fingerprint()
+
+
+class StoreTiff:
+    """Work of the stage `tiff`: the finished volume once more, as one file."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+
+    def __call__(self, key: Key, payload: Any) -> Record:
+        return {"bytes_written": write_ome_tiff(self._run.volume, self._run.tiff)}

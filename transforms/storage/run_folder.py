@@ -33,6 +33,11 @@ class RunFolder:
         return store.join(self.uri, _VOLUME_NAMES[self.format])
 
     @property
+    def tiff(self) -> str:
+        """The result once more, as OME-TIFF."""
+        return store.join(self.uri, "volume.ome.tif")
+
+    @property
     def coverage(self) -> str:
         """How many tiles lie on each voxel."""
         return store.join(
