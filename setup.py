@@ -27,6 +27,7 @@ setup(
         "jaxtyping",
         "jinja2",
         "matplotlib",
+        "nibabel",
         "numpy",
         "opencv-contrib-python-headless",
         "pyarrow",

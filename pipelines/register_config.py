@@ -157,7 +157,7 @@ class RegisterConfig(JobConfig):
 
     source_field: ClassVar[str] = "fixed"
 
-    fixed: str = Field(description="volume that stays: TIFF, OME-TIFF, OME-Zarr, Zarr or N5")
+    fixed: str = Field(description="volume that stays: TIFF, OME-TIFF, NIfTI, OME-Zarr, Zarr or N5")
     moving: str = Field(description="volume that is moved onto it")
     engine: Literal["match", "ants", "none"] = Field(
         "match",

@@ -30,7 +30,7 @@ FULL = [
     "align_memory.py",
     "register_accuracy.py --shape 96 128 128",
     "register_geometry.py",
-    "register_memory.py --sides 96 192",
+    "register_memory.py --sides 192 384",
     "demo_agreement.py",
     "segment_plate.py",
     "segment_f1.py",

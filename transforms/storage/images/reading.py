@@ -11,6 +11,7 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.images.cache import OpenFiles
 from warpbeam.transforms.storage.images.chunked import ChunkedImage, is_store
+from warpbeam.transforms.storage.images.nifti import NiftiImage, is_nifti
 from warpbeam.transforms.storage.images.raster import RasterImage
 from warpbeam.transforms.storage.images.ref import ImageInfo, ImageRef, missing, unreadable
 from warpbeam.transforms.storage.images.source import (
@@ -140,6 +141,8 @@ def _opened(file: str, series: int) -> OpenImage:
         return StackImage(file, series, probe=probe, open_plane=lambda ref: _borrow(ref))
     if is_store(file) or is_folder(file):
         return ChunkedImage(file)
+    if is_nifti(file):
+        return NiftiImage(file)
     with closing(open_source(file)) as source:
         head = source.read_at(0, 4)
     if head[:2] in (b"II", b"MM"):

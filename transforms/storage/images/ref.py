@@ -121,7 +121,7 @@ def unreadable(file: str, cause: object) -> InputError:
     return InputError(
         "an image cannot be read",
         where=file,
-        expected="a TIFF, PNG or JPEG file, or a Zarr or N5 array",
+        expected="a TIFF, PNG, JPEG or NIfTI file, or a Zarr or N5 array",
         got=str(cause) or repr(cause),
         fix="copy the file again, convert it, or take it off the tile list",
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.images import ImageInfo, ImageRef, probe
 from warpbeam.transforms.storage.images.chunked import is_store
+from warpbeam.transforms.storage.images.nifti import ENDINGS as NIFTI_ENDINGS
 from warpbeam.transforms.storage.images.source import exists
 from warpbeam.transforms.storage.plate.table import is_hcs
 from warpbeam.transforms.storage.tiles.model import Tile, TileList
@@ -34,7 +35,7 @@ def read_volumes(
     masks: Sequence[str | None] = (None, None),
     voxels_um: Sequence[tuple[float, ...] | None] = (None, None),
 ) -> VolumePair:
-    """Looks at both volumes: TIFF, OME-TIFF, OME-Zarr, Zarr or N5.
+    """Looks at both volumes: TIFF, OME-TIFF, NIfTI, OME-Zarr, Zarr or N5.
 
     Args:
         files: of the fixed and of the moving volume.
@@ -77,7 +78,7 @@ def is_volume(source: str) -> bool:
     """Whether this is one image, in a file or a store, rather than a table, folder or plate."""
     if is_store(source):
         return not is_hcs(source)
-    return source.lower().endswith((".tif", ".tiff"))
+    return source.lower().endswith((".tif", ".tiff", *NIFTI_ENDINGS))
 
 
 def _probe(file: str, name: str, time: int = 0) -> ImageInfo:
@@ -85,7 +86,7 @@ def _probe(file: str, name: str, time: int = 0) -> ImageInfo:
         raise InputError(
             f"the {name} volume does not exist",
             where=file,
-            expected="a TIFF, OME-TIFF, OME-Zarr, Zarr or N5 volume",
+            expected="a TIFF, OME-TIFF, NIfTI, OME-Zarr, Zarr or N5 volume",
             got="no such file or folder",
             fix="correct the path",
         )
