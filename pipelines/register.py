@@ -186,7 +186,10 @@ class RegisterJob(ListJob[RegisterConfig]):
     @property
     def volumes(self) -> reading.VolumeSettings:
         given = self.config.volumes
-        return reading.VolumeSettings((given.fixed_channel, given.moving_channel), given.background)
+        return reading.VolumeSettings(
+            (given.fixed_channel, given.moving_channel), given.background,
+            self.config.chunks.least_known,
+        )  # fmt: skip
 
     @property
     def coarse_settings(self) -> coarse.CoarseSettings:

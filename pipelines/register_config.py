@@ -111,6 +111,11 @@ class ChunksConfig(Section):
     size_px: int = Field(
         128, ge=32, description="longest side of a chunk, fixed voxels; chunks are of equal size"
     )
+    least_known: float = Field(
+        0.0, ge=0, lt=1,
+        description="a chunk of which masks leave a smaller share is left out; the field "
+        "there is that of its neighbours",
+    )  # fmt: skip
 
 
 class AntsConfig(Section):

@@ -34,6 +34,7 @@ def numbers(graph: JobGraph, run: RunFolder, frame: Frame, seconds: float) -> di
         "coarse_spread_px": start["spread_px"],
         "chunks": len(rows),
         "poor_chunks": poor,
+        "chunks_left_out": sum(row["left_out"] for row in rows),
         "matches": solved["matches"],
         "rejected_fraction": solved["rejected"] / max(solved["matches"], 1),
         **_of_dense(solved),
@@ -53,7 +54,9 @@ def numbers(graph: JobGraph, run: RunFolder, frame: Frame, seconds: float) -> di
 def _row(key: tuple[Any, ...], record: dict[str, Any]) -> dict[str, Any]:
     z, y, x = record["start_voxel"]
     left = record["left_median_px"]
-    poor = record["known"] < _LEAST_KNOWN or left is None or left > _MOST_LEFT_PX
+    poor = not record["left_out"] and (
+        record["known"] < _LEAST_KNOWN or left is None or left > _MOST_LEFT_PX
+    )
     named = {"chunk": ",".join(map(str, key[1])), "z": z, "y": y, "x": x, "poor": bool(poor)}
     measured = {k: v for k, v in record.items() if k not in ("start_voxel", "bytes_read")}
     return named | measured

@@ -190,6 +190,20 @@ def test_masked_parts_are_not_compared(files, tmp_path):
     assert np.quantile(errors(tmp_path / "out"), 0.95) < 0.6
 
 
+def test_chunks_that_a_mask_empties_are_left_out(files, tmp_path):
+    """No chunk reads the moving volume for them, and none of them is called poor."""
+    mask = np.zeros(PAIR.shape, np.uint8)
+    mask[:, :20] = 1
+    tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")
+    outcome = register(files, tmp_path / "out", volumes={"fixed_mask": str(tmp_path / "mask.tif")},
+                       chunks={"least_known": 0.3})  # fmt: skip
+    rows = {row["chunk"]: row for row in tables.read(str(tmp_path / "out" / "chunks.parquet"))}
+    assert [name for name, row in rows.items() if row["left_out"]] == ["0,1,0", "0,1,1"]
+    assert outcome.numbers["chunks_left_out"] == 2
+    assert not {"0,1,0", "0,1,1"} & set(outcome.numbers["poor_chunks"])
+    assert np.isfinite(forward(tmp_path / "out").u).all()
+
+
 def test_landmarks_lead_where_nothing_can_be_compared(files, tmp_path):
     """Half of the fixed volume is masked; a few landmarks there are as good as matches."""
     mask = np.ones(PAIR.shape, np.uint8)

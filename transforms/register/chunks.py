@@ -88,7 +88,8 @@ class MatchChunk:
         return self._matched(number, seen, nodes), seen.bytes_read if seen else 0
 
     def _seen(self, number: int, nodes: Box) -> Seen | None:
-        """What a look at some nodes shows; None where there is no moving volume."""
+        """What a look at some nodes shows; None where the fixed volume is masked, or there is no
+        moving one."""
         from warpbeam.kernels.register.measure import moving_box, total_map, widened
 
         frame, coarse = self._frame, load_coarse(self._run)
@@ -102,6 +103,10 @@ class MatchChunk:
         if not box:
             return None
         fixed = self._reader.read(frame, FIXED, level, area.region)
+        own = fixed[frame.own_voxels(number, nodes).slices_in(area.region)]
+        known = np.isfinite(own).mean() >= self._volumes.least_known
+        if not (known and np.isfinite(fixed).any()):
+            return None
         moving = coarse.tone(self._reader.read(frame, MOVING, level, box))
         return Seen(fixed, moving, m, area, box, coarse.contrasts)
 

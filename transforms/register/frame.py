@@ -153,6 +153,15 @@ class Frame:
             self.at_level(level), nodes, self.blocks.block, self.given(number), extent
         )
 
+    def own_voxels(self, number: int, nodes: Box) -> Box:
+        """The voxels of a look's level between the outermost nodes of a chunk."""
+        level = self.look(number).level
+        lattice, extent = self.at_level(level), Box.of_shape(self.shape(FIXED, level))
+        along = [lattice.along(axis) for axis in range(3)]
+        ends = zip(along, nodes.start, nodes.stop, strict=True)
+        low, high = zip(*((at[a], at[b - 1]) for at, a, b in ends), strict=True)
+        return extent & Box(tuple(map(math.floor, low)), tuple(math.ceil(v) + 1 for v in high))
+
     def overlapping(self, block: tuple[int, ...], level: int) -> tuple[Box, Box]:
         """Nodes of a chunk of a dense engine, and the voxels of a level that it looks at."""
         core = self.blocks.box(block)

@@ -42,6 +42,7 @@ class JudgeChunk(MatchChunk):
         return {
             "bytes_read": seen.bytes_read if seen else 0,
             "start_voxel": [s * b for s, b in zip(frame.lattice.stride, nodes.start, strict=True)],
+            "left_out": seen is None,
             **witnesses(found.astype(np.float64)),
             "ncc_before": self._ncc_before(nodes),
             "ncc_ceiling": self._ceiling(key.section, seen),

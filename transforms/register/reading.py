@@ -31,10 +31,12 @@ class VolumeSettings:
     Attributes:
         channels: one of each.
         background: grey value that means "no data"; None for none.
+        least_known: chunks of which a smaller share is known in the fixed volume are left out.
     """
 
     channels: tuple[int, int]
     background: float | None
+    least_known: float = 0.0
 
 
 class VolumeReader:
