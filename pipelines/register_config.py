@@ -121,15 +121,16 @@ class ChunksConfig(Section):
 class AntsConfig(Section):
     """How ANTs registers a chunk (engine: ants; needs the package antspyx)."""
 
-    transform: Literal["SyNOnly", "SyN", "Elastic"] = Field(
+    transform: Literal["SyNOnly", "SyN", "Elastic", "BSplineSyN"] = Field(
         "SyNOnly",
         description="model; SyN and Elastic fit an affine map to each chunk first, which ANTs "
-        "samples at random, so that two runs differ",
+        "samples at random, so that two runs differ; BSplineSyN has iterations of its own",
     )
     accuracy: Literal["dry", "low", "medium", "high"] = Field(
         "medium",
         description="iterations on a quarter, half and the whole of the resolution: 1 0 0, "
-        "20 10 0, 40 20 0, 100 70 20",
+        "20 10 0, 40 20 0, 100 70 20; a chunk that is good already gets one less, and one that "
+        "gets no better is tried again with high",
     )
     metric: Literal["mattes", "CC"] = Field(
         "mattes", description="mutual information (32 bins), or local correlation (radius 2)"

@@ -1,4 +1,4 @@
-"""How alike two volumes can be at all: their noise bounds the correlation.
+"""How alike two volumes are, and can be at all: their noise bounds the correlation.
 
 `corr(f, m) <= sqrt(r_f r_m)`, with `r` the part of a volume's variance that is not noise (Spearman
 1904, doi 10.2307/1412159). What differs along all axes at once from voxel to voxel is noise, as
@@ -51,8 +51,7 @@ def reliability(volume: Volume, window: tuple[float, ...]) -> float:
     noise = noise_variance(volume)
     if math.isnan(noise):
         return math.nan
-    ready = np.asarray(smoothed(padded(volume, None, _BUCKET), 0.0, 1.0, halo=0))
-    parts = []
+    ready, parts = _smooth(volume), []
     for box in _windows(volume.shape, window):
         values = ready[box.slices]
         known = values[np.isfinite(values)].astype(np.float64)
@@ -61,10 +60,31 @@ def reliability(volume: Volume, window: tuple[float, ...]) -> float:
     return float(np.median(parts)) if parts else math.nan
 
 
+def alike(fixed: Volume, moving: Volume, window: tuple[float, ...]) -> float:
+    """The correlation of two volumes of one shape, smoothed as for matching: the median of
+    windows; NaN where too little is known."""
+    ready, parts = [_smooth(volume) for volume in (fixed, moving)], []
+    for box in _windows(fixed.shape, window):
+        first, second = (r[box.slices].astype(np.float64).ravel() for r in ready)
+        known = np.isfinite(first) & np.isfinite(second)
+        if known.sum() < _LEAST_KNOWN * known.size:
+            continue
+        first, second = first[known] - first[known].mean(), second[known] - second[known].mean()
+        size = math.sqrt((first @ first) * (second @ second))
+        if size > 0:
+            parts.append(first @ second / size)
+    return float(np.median(parts)) if parts else math.nan
+
+
 def ceiling(fixed: Volume, moving: Volume, window: tuple[float, ...]) -> float:
     """The correlation that windows of two volumes can reach where they lie exactly on each other
     and show the same; NaN where too little is known."""
     return math.sqrt(reliability(fixed, window) * reliability(moving, window))
+
+
+def _smooth(volume: Volume) -> Volume:
+    ready = np.asarray(smoothed(padded(volume, None, _BUCKET), 0.0, 1.0, halo=0))
+    return ready[tuple(map(slice, volume.shape))]
 
 
 def _windows(shape: tuple[int, ...], window: tuple[float, ...]) -> list[Box]:

@@ -1,8 +1,8 @@
 """Chunks -> dense displacements by ANTs, blended at the nodes into the field.
 
 Chunks overlap. Each is drawn through the field so far and registered by itself; its displacement is
-kept at the nodes with a weight that falls to its rim. A chunk that ANTs should not see, or on
-which it fails, leaves its nodes to its neighbours, or to the field so far.
+kept at the nodes with a weight that falls to its rim. A chunk that ANTs should not see, or makes
+no better, or on which it fails, leaves its nodes to its neighbours, or to the field so far.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from warpbeam.kernels.maps.irregular import jacobian
 from warpbeam.kernels.maps.rescale import rescale
 from warpbeam.kernels.register.measure import moved_field, total_map
 from warpbeam.kernels.register.partition import blend, ramp
-from warpbeam.kernels.register.syn import SynSettings, syn, unfit
+from warpbeam.kernels.register.syn import SynSettings, improved, unfit
 from warpbeam.kernels.warp.image import needed, warp_image
 from warpbeam.kernels.warp.source import Source
 from warpbeam.transforms.keys import NodesKey
-from warpbeam.transforms.process import set_up_ants
+from warpbeam.transforms.process import set_up_ants, set_up_jax
 from warpbeam.transforms.register.chunks import load_field
 from warpbeam.transforms.register.coarse import load_coarse
 from warpbeam.transforms.register.frame import FIXED, MOVING, Frame, dense_uri, field_uri
@@ -54,6 +54,7 @@ class RegisterChunk:
 
     def setup(self) -> None:
         set_up_ants()
+        set_up_jax()
         self._reader = VolumeReader(self._run, self._volumes)
 
     def __call__(self, key: NodesKey, payload: Any) -> Record:
@@ -63,13 +64,18 @@ class RegisterChunk:
         moving = self._drawn(region)
         why = unfit(fixed, moving)
         values = np.zeros((CHANNELS, *nodes.shape), np.float32)
+        said: Record = {}
         if why is None:
             with _one_at_a_time:
-                found = syn(fixed, moving, self._settings)
-            values = self._at_nodes(found, nodes, region)
+                found = improved(fixed, moving, self._settings)
+            said = {"accuracy": found.preset, "ncc_before": found.before, "ncc": found.after}
+            if found.displacement is None:
+                why = "no better than before"
+            else:
+                values = self._at_nodes(found.displacement, nodes, region)
         array = fields.create(dense_uri(self._run, key.block), values.shape, values.shape)
         written = array.write(Box.of_shape(values.shape), values)
-        return {"bytes_read": fixed.nbytes, "bytes_written": written, "left_out": why}
+        return {"bytes_read": fixed.nbytes, "bytes_written": written, "left_out": why, **said}
 
     def _drawn(self, region: Box) -> np.ndarray[Any, Any]:
         """The moving volume on the voxels of a region of the level."""

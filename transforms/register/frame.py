@@ -139,7 +139,12 @@ class Frame:
         """A look in voxels of its level."""
         asked = self.look(number)
         size = self.size(asked.level)
-        window = tuple(max(asked.window / s, _LEAST_WINDOW) for s in size)
+        extent = self.shape(FIXED, asked.level)
+        # a window that sticks out of a thin volume would take all of it for too little
+        window = tuple(
+            min(max(asked.window / s, _LEAST_WINDOW), float(n))
+            for s, n in zip(size, extent, strict=True)
+        )
         stride = min(n * e for n, e in zip(self.lattice.stride, self.edges, strict=True))
         every = max(round(asked.window / 2 / stride), 1) if asked.search else 1
         search = tuple(max(round(asked.search / s), 1) for s in size) if asked.search else None

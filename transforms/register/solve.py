@@ -11,13 +11,13 @@ from jaxtyping import Float
 
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
-from warpbeam.kernels.maps.coordinate_map import on_lattice
+from warpbeam.kernels.maps.coordinate_map import CoordinateMap, on_lattice
 from warpbeam.kernels.maps.irregular import jacobian
 from warpbeam.kernels.register.held_out import held_out
 from warpbeam.kernels.register.joint_field import JointField, solve_unfolded
 from warpbeam.kernels.register.landmarks import with_landmarks
 from warpbeam.kernels.register.measure import moved_field
-from warpbeam.transforms.register.chunks import UPPER, load_field
+from warpbeam.transforms.register.chunks import CHANNELS, UPPER, load_field
 from warpbeam.transforms.register.coarse import load_coarse
 from warpbeam.transforms.register.frame import Frame, field_uri, held_out_uri, matches_uri
 from warpbeam.transforms.stage import Unit
@@ -63,23 +63,42 @@ class SolveField:
 
     def __call__(self, key: Key, payload: Any) -> Record:
         number, frame = key[1], self._frame
-        if not store.exists(matches_uri(self._run, number)):
-            raise _no_match(number)  # every chunk failed
-        values = fields.load(matches_uri(self._run, number)).read().astype(np.float64)
         before = load_field(self._run, frame, number - 1)
         edges = np.reshape(frame.edges, (3, 1, 1, 1))
-        target = moved_field(before, values[:3] / edges) * edges
-        information = _information(values)
-        if self._landmarks is not None:
-            target, information = self._with_landmarks(self._landmarks, target, information)
+        target, information = self._matches(number, before)
+        last = number == len(frame.passes) - 1
         if not np.isfinite(target[0]).any():
-            raise _no_match(number)
+            if last:
+                raise _no_match(number)
+            # volumes of a few voxels of a coarse level show nothing there: finer ones may
+            found = JointField(before.u * edges, *[np.full(target.shape[1:], np.nan)] * 2)
+            return self._stored(number, found)
         stride = tuple(s * e for s, e in zip(frame.lattice.stride, frame.edges, strict=True))
         asked = {"bending_px": frame.passes[number].bending, "start": before.u * edges}
         found = solve_unfolded(target, information, stride, least_jacobian=self._least, **asked)
-        if number == len(frame.passes) - 1:
+        if last:
             self._store_held_out(held_out(target, information, stride, **asked))
-        offsets = found.offsets / edges
+        return self._stored(number, found)
+
+    def _matches(
+        self, number: int, before: CoordinateMap
+    ) -> tuple[Values, Float[np.ndarray, "3 3 *nodes"]]:
+        """Where matches and landmarks want the nodes, shortest edges of a fixed voxel, and their
+        inverse covariance; NaN and 0 where there is none."""
+        frame = self._frame
+        values = np.full((CHANNELS, *frame.lattice.shape), np.nan)
+        if store.exists(matches_uri(self._run, number)):  # else every chunk failed
+            values = fields.load(matches_uri(self._run, number)).read().astype(np.float64)
+        edges = np.reshape(frame.edges, (3, 1, 1, 1))
+        target = moved_field(before, values[:3] / edges) * edges
+        information = _information(values)
+        if self._landmarks is None:
+            return target, information
+        return self._with_landmarks(self._landmarks, target, information)
+
+    def _stored(self, number: int, found: JointField) -> Record:
+        frame = self._frame
+        offsets = found.offsets / np.reshape(frame.edges, (3, 1, 1, 1))
         whole = Box.of_shape(offsets.shape)
         array = fields.create(field_uri(self._run, number), whole.shape, whole.shape)
         written = array.write(whole, offsets)

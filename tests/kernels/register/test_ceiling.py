@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from warpbeam.kernels.register.ceiling import ceiling, noise_variance, reliability
+from warpbeam.kernels.register.ceiling import alike, ceiling, noise_variance, reliability
 
 
 def texture(shape, seed=0, sigma=2.5):
@@ -40,6 +40,7 @@ def test_the_ceiling_is_the_correlation_of_the_truth(noise):
     blocks = [s.reshape(3, 16, 4, 16, 4, 16).transpose(0, 2, 4, 1, 3, 5).reshape(48, -1)
               for s in smooth]  # fmt: skip
     truth = np.median([np.corrcoef(a, b)[0, 1] for a, b in zip(*blocks, strict=True)])
+    np.testing.assert_allclose(alike(fixed, moving, (16.0,) * 3), truth, atol=0.01)
     np.testing.assert_allclose(ceiling(fixed, moving, (16.0,) * 3), truth, atol=0.03)
 
 

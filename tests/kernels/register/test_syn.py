@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from warpbeam.kernels.register.syn import SynSettings, syn, unfit
+from warpbeam.kernels.register.syn import SynSettings, improved, moved, syn, unfit
 
 pytest.importorskip("ants")
 
@@ -31,7 +31,7 @@ def test_the_same_chunk_gives_the_same_bits():
     np.testing.assert_array_equal(syn(FIXED, TEXTURE, settings), syn(FIXED, TEXTURE, settings))
 
 
-@pytest.mark.parametrize("transform", ["SyN", "Elastic"])
+@pytest.mark.parametrize("transform", ["SyN", "Elastic", "BSplineSyN"])
 def test_every_model_moves_the_chunk_the_right_way(transform):
     before = float(np.linalg.norm(BEND[INNER], axis=0).mean())
     assert error(SynSettings(transform, "low", "mattes")) < 0.8 * before
@@ -47,6 +47,36 @@ def test_no_files_are_left_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     syn(FIXED, TEXTURE, SynSettings("SyNOnly", "dry", "mattes"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_displacement_moves_the_chunk_onto_the_fixed_one():
+    gap = np.abs(moved(TEXTURE, BEND.astype(np.float32)) - FIXED)[INNER[1:]]
+    assert np.nanmean(gap) < 0.03 * TEXTURE.std()
+
+
+def test_a_chunk_gets_as_much_work_as_it_needs():
+    settings = SynSettings("SyNOnly", "medium", "mattes")
+    found = improved(FIXED, TEXTURE, settings)
+    assert (found.preset, found.after > found.before) == ("medium", True)
+    rng = np.random.default_rng(0)
+    near = (TEXTURE + rng.normal(0, 30, TEXTURE.shape)).astype(np.float32)
+    assert improved(TEXTURE, near, settings).preset in ("low", "high", None)
+
+
+def test_what_makes_no_chunk_better_is_tried_again_and_then_left_out(monkeypatch):
+    from warpbeam.kernels.register import syn as module
+
+    tried, wrong = [], np.full((3, *FIXED.shape), 5.0, np.float32)
+
+    def astray(fixed, moving, settings):
+        tried.append(settings.preset)
+        return wrong
+
+    monkeypatch.setattr(module, "syn", astray)
+    found = improved(FIXED, TEXTURE, SynSettings("SyNOnly", "low", "mattes"))
+    assert tried == ["low", "high"]
+    assert found.displacement is None
+    assert found.after < found.before
 
 
 @pytest.mark.parametrize(
