@@ -21,6 +21,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.register.linear_fit import LinearModel
 from warpbeam.kernels.register.syn import SynSettings
 from warpbeam.pipelines import fusing, register_numbers, register_plan
 from warpbeam.pipelines.drawing import add_drawing
@@ -205,7 +206,9 @@ class RegisterJob(ListJob[RegisterConfig]):
         given = self.config.coarse
         if given.initial is None:
             return None
-        model = "affine" if given.model == "none" else given.model
+        model: LinearModel = "affine"
+        if given.model != "none" and given.model != "trsaa":
+            model = given.model
         return read_start(given.initial, self.voxels, model)
 
     @functools.cached_property

@@ -33,10 +33,10 @@ class VolumesConfig(Section):
 class CoarseConfig(Section):
     """The first, linear map, from reduced volumes."""
 
-    start: Literal["scan", "physical"] = Field(
+    start: Literal["scan", "moments", "physical"] = Field(
         "scan",
-        description="scan: every shift of whole volumes is tried; physical: the corners of both "
-        "volumes are one point",
+        description="scan: every shift of whole volumes is tried; moments: their centres of mass "
+        "meet; physical: the corners of both volumes are one point",
     )
     initial: str | None = Field(
         None,
@@ -49,8 +49,10 @@ class CoarseConfig(Section):
         description="largest turn about each axis that the scan tries, in steps of 6 degrees; "
         "turns of some degrees are found without",
     )  # fmt: skip
-    model: Literal["none", "translation", "rigid", "similarity", "affine"] = Field(
-        "affine", description="what the coarse map may be; none keeps the start"
+    model: Literal["none", "translation", "rigid", "similarity", "affine", "trsaa"] = Field(
+        "affine",
+        description="what the coarse map may be; trsaa frees it step by step, from translation to "
+        "affine; none keeps the start",
     )
     least_score: float = Field(
         6.0, ge=0,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -24,6 +25,7 @@ from warpbeam.kernels.montage.contrast import comparable
 from warpbeam.kernels.montage.correlation import correlate
 from warpbeam.kernels.register.linear_fit import LinearFit, LinearModel, fit_linear
 
+StagedModel = Literal["translation", "rigid", "similarity", "affine", "trsaa"]
 Volume = Float32[np.ndarray, "_ _ _"]
 Mask = Bool[np.ndarray, "_ _ _"]
 
@@ -31,6 +33,8 @@ _BAND = (0.7, 6.0)  # Gaussian scales of the band-pass, voxels
 _LIMIT = 3.0
 _LEAST_OVERLAP = 0.15  # of the smaller volume
 _ROUNDS = 4
+_TRSAA: tuple[LinearModel, ...] = ("translation", "rigid", "similarity", "affine", "affine")
+_DARK = 0.05  # of the voxels are background to moments
 _PATCH = 14
 _SEARCH = 5
 _SIGNIFICANCE = 3.5
@@ -78,24 +82,52 @@ def scan(
     return best
 
 
+def moments(fixed: Volume, moving: Volume, start: affine.Matrix) -> affine.Matrix:
+    """`start`, shifted so that the centres of mass of both volumes meet.
+
+    For volumes that each show all of a thing; what is no brighter than the darkest voxels weighs
+    nothing. Arguments as of `scan`.
+
+    Raises:
+        ValueError: a volume shows nothing.
+    """
+    here, there = _centre(fixed), _centre(moving)
+    shift = there - affine.apply(start, here[None])[0]
+    return affine.translation(shift.tolist()) @ start
+
+
+def _centre(volume: Volume) -> Float[np.ndarray, " d"]:
+    known = np.isfinite(volume)
+    weight = np.zeros(volume.shape)
+    if known.any():
+        weight[known] = np.maximum(volume[known] - np.quantile(volume[known], _DARK), 0)
+    if not weight.any():
+        raise ValueError("the volume shows nothing")
+    return np.array(ndimage.center_of_mass(weight))
+
+
 def refine(
-    fixed: Volume, moving: Volume, start: affine.Matrix, model: LinearModel
+    fixed: Volume, moving: Volume, start: affine.Matrix, model: StagedModel
 ) -> tuple[affine.Matrix, LinearFit | None]:
     """A linear map from patches, matched and fitted a few times.
+
+    Args:
+        model: the same every time; "trsaa" frees more of it each time, for starts that are far
+            off: translation, rigid, similarity, affine, and affine once more.
 
     Returns:
         The map, and the last fit, in voxels of `fixed`; None where too few patches were found,
         and then the map is `start`.
     """
     matrix, fit = start, None
-    for _ in range(_ROUNDS):
+    for kind in _TRSAA if model == "trsaa" else (model,) * _ROUNDS:
         pairs = _pairs(fixed, _drawn(moving, matrix, fixed.shape))
         if len(pairs[0]) < _LEAST_PAIRS:
             break
         # all of the linear part is fitted anew, so that no model is left by composing
         through = affine.apply(matrix, pairs[1])
         base = np.linalg.inv(start)
-        fit = fit_linear(pairs[0], affine.apply(base, through), model, weights=pairs[2])
+        fit = fit_linear(pairs[0], affine.apply(base, through), kind, weights=pairs[2])
         matrix = start @ fit.matrix
     return matrix, fit
 

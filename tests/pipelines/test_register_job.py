@@ -286,6 +286,12 @@ def test_unknown_engines_and_models_name_the_choices(files, tmp_path):
         load(RegisterConfig, None, places | {"input.flip_y": True})
 
 
+@pytest.mark.parametrize("start", ["moments", "physical"])
+def test_other_starts_lead_to_the_same_map(files, tmp_path, start):
+    register(files, tmp_path / "out", coarse={"start": start, "model": "trsaa"})
+    assert np.median(errors(tmp_path / "out")) < 0.1
+
+
 def test_a_start_far_from_any_scan_and_the_export_for_itk(files, tmp_path):
     start = tmp_path / "start.json"
     start.write_text(json.dumps({"matrix": PAIR.matrix.tolist()}))

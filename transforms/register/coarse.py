@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from warpbeam.kernels.flow.pyramid import contrast
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
-from warpbeam.kernels.register.linear_fit import LinearModel
 from warpbeam.kernels.register.tone import Tone, tone_between
 from warpbeam.transforms.process import set_up_jax
 from warpbeam.transforms.register.frame import FIXED, MOVING, Frame, coarse_uri, up
@@ -22,6 +21,9 @@ from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from warpbeam.kernels.register.whole import StagedModel
 
 # Grey values are compared in so many boxes, voxels.
 _SAMPLE = (24, 24, 24)
@@ -34,15 +36,16 @@ class CoarseSettings:
     """How whole volumes are laid on one another.
 
     Attributes:
-        start: "scan": every shift is tried; "physical": as voxel sizes and corners say.
-        model: of the linear map; "none" keeps the start.
+        start: "scan": every shift is tried; "moments": centres of mass meet; "physical": as voxel
+            sizes and corners say.
+        model: of the linear map, see `kernels.register.whole.refine`; "none" keeps the start.
         degrees: largest turn about each axis that the scan tries.
         least_score: a scan that scores less found nothing, see `kernels.register.whole`.
         given: a matrix in place of the corners, fixed voxel to moving voxel.
     """
 
-    start: Literal["scan", "physical"]
-    model: LinearModel | Literal["none"]
+    start: Literal["scan", "moments", "physical"]
+    model: StagedModel | Literal["none"]
     degrees: float
     least_score: float
     given: Matrix | None = None
@@ -82,7 +85,7 @@ class FitWhole:
         set_up_jax()
 
     def __call__(self, key: Key, payload: Any) -> Record:
-        from warpbeam.kernels.register.whole import refine, scan
+        from warpbeam.kernels.register.whole import moments, refine, scan
 
         frame, given = self._frame, self._settings
         reader = VolumeReader(self._run, self._volumes)
@@ -100,6 +103,8 @@ class FitWhole:
             score, matrix = float(found.score), found.matrix
             if not score >= given.least_score:
                 raise _unlike(score, given.least_score)
+        elif given.start == "moments":
+            matrix = moments(fixed, moving, matrix)
         if given.model != "none":
             matrix, fit = refine(fixed, moving, matrix, given.model)
             if fit is not None:

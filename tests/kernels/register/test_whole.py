@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from warpbeam.kernels.geometry import affine
-from warpbeam.kernels.register.whole import likeness, refine, scan
+from warpbeam.kernels.register.whole import likeness, moments, refine, scan
 
 
 def texture(shape, seed=0):
@@ -61,7 +61,19 @@ def test_likeness_is_the_correlation_of_what_both_show_at_the_given_place():
     assert np.isnan(likeness(fixed, moving, affine.translation([99.0, 0.0, 0.0])))
 
 
-@pytest.mark.parametrize("model", ["similarity", "affine"])
+def test_centres_of_mass_meet():
+    blob = ndimage.gaussian_filter(np.pad(np.ones((6, 8, 10), np.float32), 12), 2)
+    fixed = np.pad(blob, [(0, 9), (5, 0), (0, 0)]) + 7
+    moving = 3 * np.pad(blob, [(4, 0), (0, 6), (2, 1)]) + 1
+    found = moments(fixed, moving, np.eye(4))
+    np.testing.assert_allclose(found, affine.translation([4.0, -5.0, 2.0]), atol=1e-4)
+    moving[:, :2] = np.nan
+    np.testing.assert_allclose(moments(fixed, moving, np.eye(4)), found, atol=1e-3)
+    with pytest.raises(ValueError, match="nothing"):
+        moments(np.full_like(fixed, 5), moving, np.eye(4))
+
+
+@pytest.mark.parametrize("model", ["similarity", "affine", "trsaa"])
 def test_patches_refine_the_start(model):
     matrix = np.eye(4)
     matrix[:3, :3] *= 1.03
