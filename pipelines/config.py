@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -207,12 +207,14 @@ class JobConfig(Section):
     """What every job has.
 
     `presets` are the defaults that the field `preset` chooses among, in jobs that have it;
-    `command` is that of the job, where the model is not named by it.
+    `command` is that of the job, where the model is not named by it; `counts_tiles` says whether
+    there are tiles that can be counted on each voxel.
     """
 
     source_field: ClassVar[str] = "tiles"
     command: ClassVar[str | None] = None
     presets: ClassVar[Presets] = {}
+    counts_tiles: ClassVar[bool] = False
 
     output: str = Field(description="folder or bucket prefix of the run")
     input: InputConfig = InputConfig()
@@ -233,6 +235,12 @@ class JobConfig(Section):
                 merged[section] = {**preset, **given}
         return merged
 
+    @model_validator(mode="after")
+    def _coverage_of_tiles_alone(self) -> Self:
+        if self.volume.coverage and not self.counts_tiles:
+            raise ValueError("volume.coverage counts tiles, which this job has none of")
+        return self
+
     def result_settings(self) -> dict[str, Any]:
         """The settings that decide the output."""
         return self.model_dump(mode="json", exclude=_NOT_IN_RESULT)
@@ -240,6 +248,8 @@ class JobConfig(Section):
 
 class TilesConfig(JobConfig):
     """What every job on tiles has."""
+
+    counts_tiles: ClassVar[bool] = True
 
     tiles: str = Field(description="tile list, or folder of tiles")
     shading: ShadingConfig = ShadingConfig()

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from warpbeam.pipelines.align_config import AlignConfig
 from warpbeam.pipelines.config import (
     FuseConfig,
     StitchConfig,
@@ -12,6 +13,7 @@ from warpbeam.pipelines.config import (
     load,
     parse_settings,
 )
+from warpbeam.pipelines.register_config import RegisterConfig
 from warpbeam.transforms.storage.errors import InputError
 
 GIVEN = {"tiles": "t.csv", "output": "out"}
@@ -86,3 +88,15 @@ def test_every_field_is_described():
             assert section.description or section.annotation.__doc__
             for field in getattr(section.annotation, "model_fields", {}).values():
                 assert field.description
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        (AlignConfig, {"sections": "a"}),
+        (RegisterConfig, {"fixed": "a", "moving": "b"}),
+    ],
+)
+def test_jobs_without_tiles_refuse_to_count_them(model, given):
+    with pytest.raises(InputError, match="counts tiles"):
+        load(model, None, {**given, "output": "c", "volume.coverage": True})
