@@ -183,3 +183,14 @@ class AlignConfig(JobConfig):
     mesh: MeshConfig = MeshConfig()
     render: RenderConfig = RenderConfig()
     volume: VolumeConfig = VolumeConfig(chunk_3d=(16, 128, 128), shard_3d=(32, 1024, 1024))
+
+
+class ApplyStackConfig(JobConfig):
+    """Other sections in the place of those that were aligned -> the aligned frame."""
+
+    source_field: ClassVar[str] = "sections"
+    command: ClassVar[str | None] = "align"
+
+    sections: str = Field(description="labels, or another channel, of the same sections")
+    alignment: str = Field(description="folder of the run of `warpbeam align`")
+    render: RenderConfig = RenderConfig()

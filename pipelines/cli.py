@@ -68,6 +68,12 @@ def _add_jobs(commands: argparse._SubParsersAction[_Parser]) -> None:
                 "source", help="job file (.yaml), tile list, folder of images, or volume"
             )
         job.add_argument("output", nargs="?", help="folder or bucket prefix of the run")
+        if name == "align":
+            job.add_argument(
+                "--apply", metavar="RUN",
+                help="draw other images of the same sections, such as labels, by the maps of this "
+                "run: warpbeam align LABELS OUT --apply RUN",
+            )  # fmt: skip
         _add_settings(job)
         if name == "segment":
             _add_selection(job)
@@ -260,9 +266,12 @@ def _run_job(options: argparse.Namespace) -> int:
     moving, output = _places(options)
     settings = [*_selected(options), *options.set]
     applied = getattr(options, "apply", None)
-    if applied is not None and options.source.endswith(".csv"):
+    if applied is not None and options.job == "align":
+        given = [*settings, f"alignment={applied}"]
+        job = console.make_job("apply_stack", options.source, output, given)
+    elif applied is not None and options.source.endswith(".csv"):
         return console.move_points(applied, options.source, moving)
-    if applied is not None:
+    elif applied is not None:
         given = [*settings, f"registration={applied}"]
         job = console.make_job("apply", options.source, moving, given)
     else:

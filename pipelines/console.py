@@ -69,6 +69,10 @@ def _job_kind(name: str) -> type[Command[Any]]:
         from warpbeam.pipelines.align import AlignJob
 
         return AlignJob
+    if name == "apply_stack":
+        from warpbeam.pipelines.align_apply import ApplyStackJob
+
+        return ApplyStackJob
     if name == "apply":
         from warpbeam.pipelines.apply import ApplyJob
 

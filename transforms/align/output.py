@@ -18,6 +18,7 @@ from warpbeam.kernels.maps.invert import invert
 from warpbeam.transforms.align.frame import load_frame
 from warpbeam.transforms.align.settle import load_forward
 from warpbeam.transforms.canvas import (
+    Canvas,
     OutputSettings,
     canvas_on,
     lay_out,
@@ -30,6 +31,7 @@ from warpbeam.transforms.storage import displacements, store
 from warpbeam.transforms.storage.displacements import DisplacementField
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.storage.volume_spec import VolumeSpec
 
 
 def inverse_uri(run: RunFolder) -> str:
@@ -65,6 +67,30 @@ class LayOutAligned:
             forward, uri=inverse_uri(self._run), lattice=Lattice.covering(output, stride)
         ).create()
         return record
+
+
+class LayOutApplied:
+    """Work of the stage `canvas` of other sections: an empty volume in the aligned frame of the
+    run `maps`; `method` is that of its pyramid."""
+
+    def __init__(
+        self, run: RunFolder, maps: RunFolder, settings: OutputSettings, method: str
+    ) -> None:
+        self._run, self._maps, self._settings, self._method = run, maps, settings, method
+
+    def __call__(self, key: Key, payload: Any) -> Record:
+        canvas, spec = applied_spec(self._run, self._maps, self._settings, self._method)
+        return lay_out(self._run, canvas, [spec], ("render/", "pyramid_"))
+
+
+def applied_spec(
+    run: RunFolder, maps: RunFolder, settings: OutputSettings, method: str
+) -> tuple[Canvas, VolumeSpec]:
+    """Frame and volume of other sections in the aligned frame of the run `maps`."""
+    aligned = load_canvas(maps)
+    whole = Box.of_shape(aligned.shape[2:], aligned.origin)
+    canvas = canvas_on(whole, settings, run.format)
+    return canvas, replace(volume_spec(canvas, settings, run), method=method)
 
 
 def list_inversions(settled: Ledger, canvas: Ledger) -> Iterator[Unit]:

@@ -15,7 +15,8 @@ from warpbeam.kernels.warp.image import needed, warp_image
 from warpbeam.kernels.warp.source import Source
 from warpbeam.transforms.align.frame import load_frame
 from warpbeam.transforms.align.output import load_inverse
-from warpbeam.transforms.canvas import load_canvas
+from warpbeam.transforms.canvas import Canvas, load_canvas
+from warpbeam.transforms.convert import usable
 from warpbeam.transforms.fuse import SAMPLE_STRIDE, brightness
 from warpbeam.transforms.keys import ShardKey
 from warpbeam.transforms.placement import load_placement
@@ -50,11 +51,29 @@ def list_renders(run: RunFolder, inverted: Ledger) -> Iterator[Unit]:
     Payload: fingerprints of the maps of its sections, the shape of the volume, its sections.
     """
     canvas = load_canvas(run)
-    first = canvas.origin[0]
     marks: dict[int, str] = {}
     for (low, high), mark in inverted.marks().items():
         marks |= dict.fromkeys(range(low, high + 1), mark)
     placed = {p.source.key.section: p for p in load_placement(run) if p.source.key.section in marks}
+    return _units(canvas, placed, marks)
+
+
+def list_applied(run: RunFolder, maps: RunFolder, mark: str, converted: Ledger) -> Iterator[Unit]:
+    """A unit per level-0 shard of other sections in the place of those of the run `maps`.
+
+    Payload: as of `list_renders`, with `mark` for the maps of all sections.
+    """
+    matrices = {p.source.key.section: p.matrix for p in load_placement(maps)}
+    placed = {
+        source.key.section: PlacedTile(source, matrices[source.key.section])
+        for source in usable(run, converted)
+        if source.key.section in matrices
+    }
+    return _units(load_canvas(run), placed, dict.fromkeys(placed, mark))
+
+
+def _units(canvas: Canvas, placed: dict[int, PlacedTile], marks: dict[int, str]) -> Iterator[Unit]:
+    first = canvas.origin[0]
     for block in canvas.grid.indices():
         box = canvas.grid.box(block)
         inside = [
@@ -67,19 +86,22 @@ def list_renders(run: RunFolder, inverted: Ledger) -> Iterator[Unit]:
 class RenderShard:
     """Work of the stage `render`: one whole level-0 shard and the levels inside it.
 
-    Where a section is corrupt its plane stays empty, and the unit fails once it is written.
+    Where a section is corrupt its plane stays empty, and the unit fails once it is written. The
+    maps may be those of another run (`maps`), whose sections lay in the same place.
     """
 
-    def __init__(self, run: RunFolder, settings: RenderSettings) -> None:
-        self._run, self._settings = run, settings
+    def __init__(
+        self, run: RunFolder, settings: RenderSettings, maps: RunFolder | None = None
+    ) -> None:
+        self._run, self._settings, self._maps = run, settings, maps or run
 
     def setup(self) -> None:
         self._tiles = TileReader(self._run)
 
     def __call__(self, key: ShardKey, payload: Any) -> Record:
         *_, sections = payload
-        frame, canvas = load_frame(self._run), load_canvas(self._run)
-        target, inverse = volume.open_volume(self._run.volume), load_inverse(self._run)
+        frame, canvas = load_frame(self._maps), load_canvas(self._run)
+        target, inverse = volume.open_volume(self._run.volume), load_inverse(self._maps)
         box = canvas.grid.box(key.block)
         values = np.full(box.shape, self._settings.background, target.level(0).dtype)
         plane, whole = Box(box.start[3:], box.stop[3:]), Box.of_shape(canvas.shape[3:])

@@ -1,0 +1,152 @@
+"""`align --apply`: other sections, such as labels, through the maps of an alignment.
+
+warpbeam align labels/ labels_aligned/ --apply aligned/ --set render.interpolation=nearest
+
+from warpbeam.pipelines import align_apply
+from warpbeam.pipelines.align_config import ApplyStackConfig
+align_apply.run(ApplyStackConfig(alignment="aligned", sections="labels", output="labels_aligned"))
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from warpbeam.pipelines import estimate, fusing
+from warpbeam.pipelines.align_config import ApplyStackConfig
+from warpbeam.pipelines.graph import JobGraph
+from warpbeam.pipelines.job import ListJob, Outcome
+from warpbeam.pipelines.plan import Plan, StagePlan
+from warpbeam.transforms.align import output, render
+from warpbeam.transforms.canvas import OutputSettings
+from warpbeam.transforms.placement import load_placement
+from warpbeam.transforms.pyramid import BuildShard, list_shards
+from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage import store, volume
+from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.ledger import digest
+from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.storage.tiles import TileList, TileOptions
+from warpbeam.transforms.storage.tiles.sections import read_sections
+
+_RENDER_VOXELS_PER_S = 40e6
+
+
+class ApplyStackJob(ListJob[ApplyStackConfig]):
+    """Draws other sections through the maps of a run of `align`."""
+
+    name = "apply_stack"
+
+    def read(self) -> TileList:
+        self._maps, self._mark = _alignment(self.config.alignment)
+        options = TileOptions(**self.config.input.model_dump())
+        found = read_sections(self.config.sections, options=options)
+        aligned = {p.source.key.section: p.source.shape for p in load_placement(self._maps)}
+        chosen = tuple(tile for tile in found if tile.section in aligned)
+        for tile in chosen:
+            if tile.shape != aligned[tile.section]:
+                raise _other_shape(tile.images[0].file, aligned[tile.section], tile.shape)
+        if not chosen:
+            raise _no_common_section(self.config.alignment, aligned, found)
+        return replace(found, tiles=chosen)
+
+    def build(self, graph: JobGraph) -> None:
+        run, maps, wanted = self.run_folder, self._maps, self.output_settings
+        fusing.add_convert(graph, run, self.tiles, self.sources)
+        graph.map(
+            "canvas", [asdict(wanted), self._method, self._mark],
+            functools.partial(_one_canvas, self._mark),
+            output.LayOutApplied(run, maps, wanted, self._method), critical=True,
+        )  # fmt: skip
+        given = self.config.render
+        drawing = render.RenderSettings(given.interpolation, given.background)
+        graph.map(
+            "render", asdict(drawing),
+            functools.partial(
+                render.list_applied, run, maps, self._mark, graph.ledger("convert")
+            ),
+            render.RenderShard(run, drawing, maps),
+        )  # fmt: skip
+        _, spec = output.applied_spec(run, maps, wanted, self._method)
+        for level in spec.group_starts[1:]:
+            listing = functools.partial(list_shards, run.volume, level, graph.ledger("render"))
+            graph.map(f"pyramid_{level}", None, listing, BuildShard(run.volume))
+
+    @property
+    def _method(self) -> str:
+        """Labels have no mean."""
+        return "mode" if self.config.render.interpolation == "nearest" else "mean"
+
+    @property
+    def output_settings(self) -> OutputSettings:
+        spec = volume.stored_spec(self._maps.volume)
+        given = fusing.output_settings(self.config, self.tiles, flat=False)
+        return given if spec is None else replace(given, voxel=spec.voxel, unit=spec.unit)
+
+    def plan(self) -> Plan:
+        size = estimate.itemsize(self.tiles)
+        _, spec = output.applied_spec(
+            self.run_folder, self._maps, self.output_settings, self._method
+        )
+        voxels, shard = math.prod(spec.shape), math.prod(spec.shard)
+        units = math.prod(-(-n // s) for n, s in zip(spec.shape, spec.shard, strict=True))
+        stages = (
+            estimate.convert(self.tiles, needed=not all(s.direct for s in self.sources)),
+            StagePlan("render", units, voxels * size, voxels * size * 4 // 3,
+                      round(shard * size * 6 + 60e6), voxels / _RENDER_VOXELS_PER_S),
+            estimate.pyramid(spec, size),
+        )  # fmt: skip
+        what = (f"{self.config.sections} -> {self.run_folder.volume}",)
+        return Plan(stages, estimate.BASE_MEMORY, what)
+
+    def numbers(self, graph: JobGraph, seconds: float) -> dict[str, Any]:
+        return fusing.numbers(graph, self.run_folder, seconds, stage="render")
+
+
+def _one_canvas(mark: str) -> Iterator[Unit]:
+    yield ("canvas",), mark
+
+
+def _alignment(run: str) -> tuple[RunFolder, str]:
+    """A finished run of `align`, and a mark of its maps."""
+    folder = RunFolder(run)
+    summary = store.read_json(folder.summary) or {}
+    if summary.get("job") == "align":
+        folder = RunFolder(run, summary["config"]["volume"]["format"])
+    if summary.get("job") != "align" or volume.stored_spec(folder.volume) is None:
+        raise InputError(
+            "there is no alignment to apply",
+            where=run,
+            expected="the folder of a finished run of `warpbeam align`",
+            got=f"a run of {summary['job']}" if summary.get("job") else "nothing of the kind",
+            fix="align the sections first, or correct the path",
+        )
+    return folder, digest([summary["inputs"], summary["stages"]["invert"]])
+
+
+def _other_shape(name: str, expected: tuple[int, ...], got: tuple[int, ...]) -> InputError:
+    return InputError(
+        "a section is not in the frame of the one that was aligned",
+        where=name,
+        expected=f"shape {expected}",
+        got=f"shape {got}",
+        fix="give labels, or another channel, of the same images",
+    )
+
+
+def _no_common_section(run: str, aligned: dict[int, Any], found: TileList) -> InputError:
+    return InputError(
+        "none of the sections was aligned",
+        where=run,
+        expected=f"sections among {min(aligned)} to {max(aligned)}",
+        got=f"{found.tiles[0].section} to {found.tiles[-1].section}",
+        fix="number the files as those that were aligned",
+    )
+
+
+def run(config: ApplyStackConfig, flags: Sequence[str] = (), **options: Any) -> Outcome:
+    """Runs or continues the job; options as of `Job.execute`."""
+    return ApplyStackJob(config).execute(flags, **options)

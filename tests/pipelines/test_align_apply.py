@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import tifffile
+from running import align, markers, object_hashes, pixels
+from stacks import make_stack, write_stack
+
+from warpbeam.pipelines import align_apply, cli
+from warpbeam.pipelines.align_config import ApplyStackConfig
+from warpbeam.transforms.storage import volume
+from warpbeam.transforms.storage.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("align_apply")
+    write_stack(folder / "sections", make_stack(4, (160, 176)))
+    align(folder / "sections", folder / "aligned")
+    return folder
+
+
+def apply(folder, sections, output, **settings):
+    config = ApplyStackConfig(
+        alignment=str(folder / "aligned"), sections=str(sections), output=str(output),
+        run={"report": False, "workers": 2}, **settings,
+    )  # fmt: skip
+    return align_apply.run(config)
+
+
+def sections_of(folder):
+    return sorted((folder / "sections").iterdir())
+
+
+def test_the_same_sections_are_drawn_as_the_alignment_drew_them(aligned, tmp_path):
+    outcome = apply(aligned, aligned / "sections", tmp_path / "again")
+    assert outcome.exit_code == 0
+    np.testing.assert_array_equal(pixels(tmp_path / "again"), pixels(aligned / "aligned"))
+
+
+def test_labels_keep_their_numbers_and_go_where_their_section_goes(aligned, tmp_path):
+    """Numbers beyond 32 bits, of what is bright and of what is dark."""
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    ids = (1 << 40) + np.arange(30, dtype=np.uint64)
+    for path in sections_of(aligned):
+        bright = tifffile.imread(path) > 128
+        made = np.where(bright, ids[3], ids[7])
+        tifffile.imwrite(labels / path.name, made, photometric="minisblack")
+    status = cli.main(
+        ["align", str(labels), str(tmp_path / "out"), "--quiet", "--apply",
+         str(aligned / "aligned"), "--set", "render.interpolation=nearest"]
+    )  # fmt: skip
+    assert status == 0
+    drawn, grey = pixels(tmp_path / "out"), pixels(aligned / "aligned")
+    assert drawn.dtype == np.uint64
+    assert set(np.unique(drawn)) <= {0, int(ids[3]), int(ids[7])}
+    seen = (drawn > 0) & (np.abs(grey.astype(int) - 128) > 40)
+    assert seen.sum() > 1000
+    assert ((drawn == ids[3]) == (grey > 128))[seen].mean() > 0.99
+    assert volume.stored_spec(str(tmp_path / "out" / "volume.ome.zarr")).method == "mode"
+
+
+def test_running_again_does_nothing(aligned, tmp_path):
+    apply(aligned, aligned / "sections", tmp_path / "out")
+    before = markers(tmp_path / "out"), object_hashes(tmp_path / "out" / "volume.ome.zarr")
+    apply(aligned, aligned / "sections", tmp_path / "out")
+    assert (
+        markers(tmp_path / "out"),
+        object_hashes(tmp_path / "out" / "volume.ome.zarr"),
+    ) == before
+
+
+def test_sections_that_were_not_aligned_are_refused(aligned, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for i, path in enumerate(sections_of(aligned)):
+        tifffile.imwrite(other / f"s{i + 50}.tif", tifffile.imread(path))
+    with pytest.raises(InputError, match="none of the sections was aligned"):
+        apply(aligned, other, tmp_path / "out")
+    for path in other.iterdir():
+        path.unlink()
+    for path in sections_of(aligned):
+        tifffile.imwrite(other / path.name, tifffile.imread(path)[:-3])
+    with pytest.raises(InputError, match="not in the frame"):
+        apply(aligned, other, tmp_path / "out")
+    with pytest.raises(InputError, match="no alignment to apply"):
+        apply(tmp_path, aligned / "sections", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
