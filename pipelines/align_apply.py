@@ -10,7 +10,6 @@ align_apply.run(ApplyStackConfig(alignment="aligned", sections="labels", output=
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,7 +18,7 @@ from warpbeam.pipelines import estimate, fusing
 from warpbeam.pipelines.align_config import ApplyStackConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import ListJob, Outcome
-from warpbeam.pipelines.plan import Plan, StagePlan
+from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.align import output, render
 from warpbeam.transforms.canvas import OutputSettings
 from warpbeam.transforms.placement import load_placement
@@ -87,20 +86,15 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
         return given if spec is None else replace(given, voxel=spec.voxel, unit=spec.unit)
 
     def plan(self) -> Plan:
-        size = estimate.itemsize(self.tiles)
         _, spec = output.applied_spec(
             self.run_folder, self._maps, self.output_settings, self._method
         )
-        voxels, shard = math.prod(spec.shape), math.prod(spec.shard)
-        units = math.prod(-(-n // s) for n, s in zip(spec.shape, spec.shard, strict=True))
-        stages = (
-            estimate.convert(self.tiles, needed=not all(s.direct for s in self.sources)),
-            StagePlan("render", units, voxels * size, voxels * size * 4 // 3,
-                      round(shard * size * 6 + 60e6), voxels / _RENDER_VOXELS_PER_S),
-            estimate.pyramid(spec, size),
-        )  # fmt: skip
+        direct = all(source.direct for source in self.sources)
+        stages = estimate.drawing(
+            self.tiles, spec, direct=direct, voxels_per_s=_RENDER_VOXELS_PER_S
+        )
         what = (f"{self.config.sections} -> {self.run_folder.volume}",)
-        return Plan(stages, estimate.BASE_MEMORY, what)
+        return Plan(tuple(stages), estimate.BASE_MEMORY, what)
 
     def numbers(self, graph: JobGraph, seconds: float) -> dict[str, Any]:
         return fusing.numbers(graph, self.run_folder, seconds, stage="render")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import functools
 import io
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from warpbeam.pipelines import estimate, fusing
 from warpbeam.pipelines.drawing import add_drawing, pyramid_method
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import ListJob, Outcome
-from warpbeam.pipelines.plan import Plan, StagePlan
+from warpbeam.pipelines.plan import Plan
 from warpbeam.pipelines.register_config import ApplyConfig
 from warpbeam.transforms.canvas import Canvas, OutputSettings, load_canvas
 from warpbeam.transforms.register.frame import forward_uri, inverse_uri
@@ -95,21 +94,18 @@ class ApplyJob(ListJob[ApplyConfig]):
         return RunFolder(self.config.registration)
 
     def plan(self) -> Plan:
-        shape, size = self._canvas.shape[2:], estimate.itemsize(self.tiles)
         spec = registered_spec(
-            shape, self.output_settings, self.run_folder, pyramid_method(self.config.draw)
-        )
-        voxels, shard = math.prod(spec.shape), math.prod(spec.shard)
-        units = math.prod(-(-n // s) for n, s in zip(spec.shape, spec.shard, strict=True))
-        stages = (
-            estimate.convert(self.tiles, needed=not all(s.direct for s in self.sources)),
-            StagePlan("render", units, voxels * size, voxels * size * 4 // 3,
-                      round(shard * size * 6 + 60e6), voxels / _RENDER_VOXELS_PER_S),
-            *([estimate.tiff(spec, size)] if self.config.draw.tiff else []),
-            estimate.pyramid(spec, size),
+            self._canvas.shape[2:], self.output_settings, self.run_folder,
+            pyramid_method(self.config.draw),
         )  # fmt: skip
+        direct = all(source.direct for source in self.sources)
+        stages = estimate.drawing(
+            self.tiles, spec, direct=direct, voxels_per_s=_RENDER_VOXELS_PER_S
+        )
+        if self.config.draw.tiff:
+            stages.append(estimate.tiff(spec, estimate.itemsize(self.tiles)))
         what = (f"{self.config.moving} -> {self.run_folder.volume}",)
-        return Plan(stages, estimate.BASE_MEMORY, what)
+        return Plan(tuple(stages), estimate.BASE_MEMORY, what)
 
     def numbers(self, graph: JobGraph, seconds: float) -> dict[str, Any]:
         return fusing.numbers(graph, self.run_folder, seconds, stage="render")

@@ -155,6 +155,22 @@ def pyramid(spec: VolumeSpec, size: int) -> StagePlan:
     return StagePlan("pyramid", units, read, written, memory, read / _PYRAMID_BYTES_PER_S)
 
 
+def drawing(
+    tiles: TileList, spec: VolumeSpec, *, direct: bool, voxels_per_s: float
+) -> list[StagePlan]:
+    """Drawing images through maps that are there; `direct`: they can be read in parts."""
+    voxels, size = math.prod(spec.shape), itemsize(tiles)
+    units = math.prod(math.ceil(n / s) for n, s in zip(spec.shape, spec.shard, strict=True))
+    memory = round(math.prod(spec.shard) * size * 6 + 60e6)
+    return [
+        convert(tiles, needed=not direct),
+        StagePlan(
+            "render", units, voxels * size, voxels * size * 4 // 3, memory, voxels / voxels_per_s
+        ),
+        pyramid(spec, size),
+    ]
+
+
 def tiff(spec: VolumeSpec, size: int) -> StagePlan:
     """The volume once more as one file: one worker, which holds planes of a chunk's depth."""
     voxels = math.prod(spec.shape)

@@ -78,6 +78,13 @@ def list_joins(
         yield RegionKey(*key), [[mark, every], [marks.get(RegionKey(0, other)) for other in beside]]
 
 
+def store_edges(run: RunFolder, index: Index, edges: Edges) -> Record:
+    """Keeps the pairs of ids that a block found to be one object."""
+    columns = {"a": edges[:, 0], "b": edges[:, 1]}
+    written = tables.write_columns(table_uri(run, "edges", 0, index), columns)
+    return {"edges": len(edges), "bytes_written": written}
+
+
 class JoinBlock:
     """Work of the stage `join`: one block and those that come after it."""
 
@@ -85,10 +92,7 @@ class JoinBlock:
         self._run, self._frame, self._settings = run, frame, settings
 
     def __call__(self, key: RegionKey, payload: Any) -> Record:
-        edges = self.edges(key.region, payload[1])
-        columns = {"a": edges[:, 0], "b": edges[:, 1]}
-        written = tables.write_columns(table_uri(self._run, "edges", 0, key.region), columns)
-        return {"edges": len(edges), "bytes_written": written}
+        return store_edges(self._run, key.region, self.edges(key.region, payload[1]))
 
     def edges(self, index: Index, marks: Sequence[Any]) -> Edges:
         """Pairs of ids that are one object.

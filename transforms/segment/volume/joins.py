@@ -26,7 +26,7 @@ from warpbeam.transforms.segment.volume.frame import (
     level_uri,
     table_uri,
 )
-from warpbeam.transforms.segment.volume.join import neighbours
+from warpbeam.transforms.segment.volume.join import neighbours, store_edges
 from warpbeam.transforms.segment.volume.pieces import SheetReader, SheetSettings
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import store, tables
@@ -154,10 +154,7 @@ class JoinPieces:
         self._run, self._frame, self._settings = run, frame, settings
 
     def __call__(self, key: RegionKey, payload: Any) -> Record:
-        edges = self.edges(key.region, payload[1])
-        columns = {"a": edges[:, 0], "b": edges[:, 1]}
-        written = tables.write_columns(table_uri(self._run, "edges", 0, key.region), columns)
-        return {"edges": len(edges), "bytes_written": written}
+        return store_edges(self._run, key.region, self.edges(key.region, payload[1]))
 
     def edges(self, index: Index, marks: Sequence[Any]) -> Edges:
         """Pairs of ids that are one object; see `join.JoinBlock.edges`."""
