@@ -141,6 +141,7 @@ class SegmentJob(Job[SegmentConfig]):
                 spots.fine_px, spots.coarse_px, spots.contrast, spots.smallest, spots.largest
             ),
             self.config.masks.tiff,
+            self.config.masks.crops_px,
         )
 
     @property

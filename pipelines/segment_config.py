@@ -135,6 +135,11 @@ class MasksConfig(Section):
 
     tiff: bool = Field(True, description="a TIFF per image, zstd, below masks/")
     ome_zarr: bool = Field(True, description="OME-Zarr plates of images and labels, below plates/")
+    crops_px: int = Field(
+        0, ge=0, le=4096,
+        description="side of a square that is cut out of every channel around each object: a TIFF "
+        "[object, channel, y, x] per image, below crops/; 0: none",
+    )  # fmt: skip
 
 
 class DatabaseConfig(Section):

@@ -54,6 +54,22 @@ def plate(tmp_path_factory):
     return table, folder / "plain"
 
 
+def test_crops_are_squares_of_every_channel_in_the_order_of_the_labels(plate, tmp_path):
+    table, _ = plate
+    segment(table, tmp_path / "run", masks={"crops_px": 24})
+    for row in tables.read(str(tmp_path / "run" / "cells.parquet"))[::7]:
+        name = f"{row['well']}_T{row['timepoint']}_{row['tile']}.tif"
+        made = tifffile.imread(tmp_path / "run" / "crops" / "experiment" / row["well"] / name)
+        mask = tifffile.imread(tmp_path / "run" / MASK.format(
+            well=row["well"], time=row["timepoint"], tile=row["tile"]))  # fmt: skip
+        assert made.shape[2:] == (24, 24)
+        assert len(made) == mask.max()
+        y, x = np.rint(np.argwhere(mask == row["label"]).mean(axis=0)).astype(int)
+        inside = np.pad(mask, 24)[y + 12 : y + 36, x + 12 : x + 36] == row["label"]
+        square = made[row["label"] - 1, 0].astype(float)
+        assert square[inside].mean() > square[~inside].mean()
+
+
 def test_masks_and_rows_are_those_of_scikit_image(plate):
     table, run = plate
     cells = tables.read(str(run / "cells.parquet"))

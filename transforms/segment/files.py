@@ -29,6 +29,11 @@ def mask_uri(run: str, key: SiteKey, channel: str) -> str:
     return store.join(run, "masks", quote(key.experiment, safe=" "), key.well, name)
 
 
+def crops_uri(run: str, key: SiteKey) -> str:
+    """The squares around the objects of a site."""
+    return store.join(run, "crops", quote(key.experiment, safe=" "), key.well, f"{key.name}.tif")
+
+
 def objects_uri(run: str, key: SiteKey) -> str:
     """Objects of a site, a row each."""
     return store.join(run, FOLDER, "objects", f"{key_name(key)}.arrow")

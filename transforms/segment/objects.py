@@ -15,13 +15,20 @@ from typing import Any
 import numpy as np
 
 from warpbeam.kernels.segment.background import How, correct
+from warpbeam.kernels.segment.crops import crops
 from warpbeam.kernels.segment.intensity import intensity_properties
 from warpbeam.kernels.segment.plate import ObjectSettings, find_objects
 from warpbeam.kernels.segment.puncta import PunctaSettings, find_puncta
 from warpbeam.kernels.segment.regions import Regions
 from warpbeam.kernels.segment.shape import shape_properties
 from warpbeam.transforms.segment.background import group_of, load_background
-from warpbeam.transforms.segment.files import load_sites, mask_uri, objects_uri, puncta_uri
+from warpbeam.transforms.segment.files import (
+    crops_uri,
+    load_sites,
+    mask_uri,
+    objects_uri,
+    puncta_uri,
+)
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import store, tables
 from warpbeam.transforms.storage.ledger import Ledger, Record, key_name
@@ -45,6 +52,7 @@ class SegmentSettings:
         puncta_channels: in which spots are looked for.
         puncta: what a spot is.
         tiff: write masks as TIFF.
+        crop: side of the square that is cut out around each object, pixels; 0 for none.
     """
 
     channel: str
@@ -53,6 +61,7 @@ class SegmentSettings:
     puncta_channels: tuple[str, ...]
     puncta: PunctaSettings
     tiff: bool
+    crop: int = 0
 
 
 def list_sites(run: str, backgrounds: Ledger | None) -> Iterator[Unit]:
@@ -80,6 +89,8 @@ class SegmentSite:
         columns = measure(regions, images, chosen.channel)
         written = self._write_masks(site, regions, raw)
         written += tables.write_columns(objects_uri(self._run, site.key), columns)
+        if chosen.crop:
+            written += write_crops(crops_uri(self._run, site.key), raw, columns, chosen.crop)
         spots = 0
         if chosen.puncta_channels:
             table = measure_puncta(regions, images, chosen)
@@ -154,6 +165,26 @@ def measure_puncta(
             table |= {f"{measured}:{k}": v for k, v in greys.items() if k.startswith("intensity")}
         parts.append(table)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def write_crops(
+    uri: str, images: Images, columns: dict[str, np.ndarray[Any, Any]], side: int
+) -> int:
+    """Stores the squares around the objects as a TIFF `[object, channel, y, x]`, whole or not at
+    all; returns its bytes. Without an object there is no file."""
+    import tifffile
+
+    if not len(columns["label"]):
+        store.delete_prefix(uri)
+        return 0
+    made = crops(list(images.values()), columns["centroid_y"], columns["centroid_x"], side)
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer, made, compression="zstd", compressionargs={"level": 1}, photometric="minisblack",
+        metadata={"axes": "QCYX", "channels": list(images)},
+    )  # fmt: skip
+    store.write_bytes(uri, buffer.getvalue())
+    return buffer.tell()
 
 
 def write_mask(uri: str, labels: np.ndarray[Any, Any]) -> int:
