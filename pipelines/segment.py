@@ -22,7 +22,15 @@ from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import Job, Outcome
 from warpbeam.pipelines.plan import Plan
 from warpbeam.pipelines.segment_config import SegmentConfig, object_settings
-from warpbeam.transforms.segment import background, database, layout, objects, tables, track
+from warpbeam.transforms.segment import (
+    background,
+    database,
+    layout,
+    number,
+    objects,
+    tables,
+    track,
+)
 from warpbeam.transforms.segment.files import save_sites
 from warpbeam.transforms.segment.tryall import DrawAll
 from warpbeam.transforms.storage import store
@@ -88,6 +96,9 @@ class SegmentJob(Job[SegmentConfig]):
             graph.map("track", asdict(reach), functools.partial(track.list_wells, run, segmented),
                       track.TrackWell(run, reach, self.channel))  # fmt: skip
             tracked = graph.ledger("track")
+            if config.track.masks:
+                listing = functools.partial(number.list_tracked, run, segmented, tracked)
+                graph.map("number", None, listing, number.NumberCells(run, self.channel))
         spots = bool(config.puncta.channels)
         if self.database_url is not None:
             work = database.StoreRows(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_serializer, model_validator
 
@@ -118,6 +118,10 @@ class TrackConfig(Section):
     """Cells followed from one time to the next."""
 
     enabled: bool = Field(True, description="give a cell one number at all its times (cellid)")
+    masks: bool = Field(
+        False,
+        description="store masks with these numbers too, below tracked/; needs masks.tiff",
+    )
     shift_px: float = Field(
         60.0, ge=0, le=1000, description="how far the whole image may move between two times, px"
     )
@@ -196,6 +200,12 @@ class SegmentConfig(JobConfig):
     masks: MasksConfig = MasksConfig()
     database: DatabaseConfig = DatabaseConfig()
     tables: TablesConfig = TablesConfig()
+
+    @model_validator(mode="after")
+    def _numbers_are_those_of_masks(self) -> Self:
+        if self.track.masks and not self.masks.tiff:
+            raise ValueError("track.masks needs masks.tiff: it numbers those masks anew")
+        return self
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that decide the masks; the same masks may go to another database."""

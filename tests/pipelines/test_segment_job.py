@@ -404,7 +404,7 @@ def test_cells_keep_their_numbers_over_time(tmp_path):
         tifffile.imwrite(tmp_path / f"truth_{t}.tif", labels)
         rows.append({"well": "A1", "timepoint": t, "channel": "nuclei", "file": name})
     table, run = write_rows(tmp_path / "plate.csv", rows), tmp_path / "run"
-    outcome = segment(table, run, track={"step_px": 12.0, "shift_px": 20.0})
+    outcome = segment(table, run, track={"step_px": 12.0, "shift_px": 20.0, "masks": True})
     assert outcome.numbers["cells"] == 7
     seen = {}
     for row in tables.read(str(run / "cells.parquet")):
@@ -414,9 +414,21 @@ def test_cells_keep_their_numbers_over_time(tmp_path):
         seen.setdefault(who, set()).add(row["cellid"])
     assert all(len(numbers) == 1 for numbers in seen.values())
     assert len(set.union(*seen.values())) == 7
+    for t in range(3):
+        name = f"A1/A1_T{t}_*_nuclei_{{}}.tif"
+        masks = [tifffile.imread(next((run / kind / "experiment").glob(name.format(end))))
+                 for kind, end in (("masks", "ENCODED"), ("tracked", "TRACKED"))]  # fmt: skip
+        mine = [r for r in tables.read(str(run / "cells.parquet")) if r["timepoint"] == t]
+        wanted = dict.fromkeys([0], 0) | {r["label"]: r["cellid"] for r in mine}
+        np.testing.assert_array_equal(masks[1], np.vectorize(wanted.get)(masks[0]))
     stored = rows_of(run)["celldata"]
     assert sorted({r["cellid"] for r in stored}) == [1, 2, 3, 4, 5, 6, 7]
     assert len(stored) == 18
+
+
+def test_numbers_of_cells_need_masks_to_be_written_into():
+    with pytest.raises(ValueError, match=r"needs masks\.tiff"):
+        SegmentConfig(plate="a", output="b", track={"masks": True}, masks={"tiff": False})
 
 
 def test_a_stitched_volume_is_a_montage(tmp_path):

@@ -29,6 +29,12 @@ def mask_uri(run: str, key: SiteKey, channel: str) -> str:
     return store.join(run, "masks", quote(key.experiment, safe=" "), key.well, name)
 
 
+def tracked_uri(run: str, key: SiteKey, channel: str) -> str:
+    """The mask of a site with the numbers of cells in place of those of objects."""
+    name = f"{key.name}_{quote(channel, safe=' ')}_TRACKED.tif"
+    return store.join(run, "tracked", quote(key.experiment, safe=" "), key.well, name)
+
+
 def crops_uri(run: str, key: SiteKey) -> str:
     """The squares around the objects of a site."""
     return store.join(run, "crops", quote(key.experiment, safe=" "), key.well, f"{key.name}.tif")
