@@ -66,6 +66,7 @@ _PARTS_OF_A_PLATE: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
 _PARTS_OF_OBJECTS: tuple[tuple[str, Callable[[Run], Part | None]], ...] = (
     ("Slices", solid.slices_part),
     ("Objects", solid.objects_part),
+    ("Links", solid.links_part),
 )
 _MOST_FAILURES = 50
 

@@ -104,15 +104,9 @@ def _edge(labels: Array) -> Array:
 
 def objects_part(run: Run) -> Part | None:
     """How large the objects are, and the largest ones."""
-    from pyarrow import parquet
-
-    raw = store.read_bytes(run.folder.table("objects"))
-    if raw is None:
+    columns = _columns(run, "objects", ("id", "voxels", "z", "y", "x"))
+    if columns is None:
         return None
-    table = parquet.read_table(io.BytesIO(raw))
-    if not table.num_rows:
-        return None
-    columns = {name: table.column(name).to_numpy() for name in ("id", "voxels", "z", "y", "x")}
     voxels = columns["voxels"]
     made, (axes,) = charts.figure(7.0, 2.6)
     edges = np.geomspace(voxels.min(), voxels.max() + 1, 40)
@@ -127,3 +121,35 @@ def objects_part(run: Run) -> Part | None:
     head = ("id", "voxels", "z", "y", "x")
     return Part("objects", "Objects", "The largest ones, with their centroids in voxels.",
                 [Group([Picture(charts.png(made))])], [Table(head, rows)])  # fmt: skip
+
+
+def links_part(run: Run) -> Part | None:
+    """How much linked objects of neighbouring sections overlap, and how many links each pair of
+    sections has."""
+    columns = _columns(run, "links", ("z", "gap", "iou"))
+    if columns is None:
+        return None
+    first, gap, iou = columns.values()
+    made, (overlap, along) = charts.figure(10.5, 2.6, 2)
+    overlap.hist(iou, bins=np.linspace(0, 1, 41).tolist(), color=charts.BLUE)
+    charts.label(overlap, x="overlap (IoU) of what is linked", y="links")
+    sections, count_of = np.unique(first[gap == 1], return_counts=True)
+    along.plot(sections, count_of, color=charts.GREEN)
+    charts.label(along, x="section", y="links to the next")
+    bridges = int((gap > 1).sum())
+    words = (
+        f"{count(len(iou), 'link')} between sections, {bridges} of them over a section that hides "
+        "an object. A section with few links is badly placed, or shows little."
+    )
+    return Part("links", "Links", words, [Group([Picture(charts.png(made))])])
+
+
+def _columns(run: Run, name: str, wanted: tuple[str, ...]) -> dict[str, Array] | None:
+    """Columns of a table of the run; None where there is none, or nothing in it."""
+    from pyarrow import parquet
+
+    raw = store.read_bytes(run.folder.table(name))
+    if raw is None:
+        return None
+    table = parquet.read_table(io.BytesIO(raw), columns=list(wanted))
+    return {c: table.column(c).to_numpy() for c in wanted} if table.num_rows else None

@@ -57,6 +57,16 @@ def test_neurites_are_followed_through_the_sections(stack, image, linked, tmp_pa
     assert plain.rand_error > 10 * scores.rand_error
 
 
+def test_the_report_shows_the_links(linked):
+    from warpbeam.pipelines import report
+
+    run, outcome = linked
+    page = (run / report.write(str(run))).read_text()
+    assert ">Links<" in page
+    assert f"{outcome.numbers['links']} links between sections" in page
+    assert "could not be drawn" not in page
+
+
 def test_links_are_listed(linked):
     run, outcome = linked
     rows = tables.read(str(run / "links.parquet"))
