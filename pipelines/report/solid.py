@@ -135,6 +135,7 @@ def links_part(run: Run) -> Part | None:
     charts.label(overlap, x="overlap (IoU) of what is linked", y="links")
     sections, count_of = np.unique(first[gap == 1], return_counts=True)
     along.plot(sections, count_of, color=charts.GREEN)
+    along.set_ylim(bottom=0)
     charts.label(along, x="section", y="links to the next")
     bridges = int((gap > 1).sum())
     words = (
