@@ -40,9 +40,9 @@ from warpbeam.transforms.process import set_up_jax
 
 # side of the images; patch, stride and search; steps of the finest level
 CASES = {
-    "2-D 160/40": ((4096, 4096), FlowSettings((160,) * 2, (40,) * 2, (40,) * 2)),
-    "2-D 80/20": ((2048, 2048), FlowSettings((80,) * 2, (20,) * 2, (30,) * 2)),
-    "3-D 32/16": ((96, 192, 192), FlowSettings((32,) * 3, (16,) * 3, (8,) * 3)),
+    "2-D:160/40": ((4096, 4096), FlowSettings((160,) * 2, (40,) * 2, (40,) * 2)),
+    "2-D:80/20": ((2048, 2048), FlowSettings((80,) * 2, (20,) * 2, (30,) * 2)),
+    "3-D:32/16": ((96, 192, 192), FlowSettings((32,) * 3, (16,) * 3, (8,) * 3)),
 }
 _TRANSFORMS = 6  # forward, and as many back: see kernels.flow.correlation
 
@@ -141,17 +141,19 @@ def measured(name: str, part: float, repeats: int, threads: list[int]) -> dict[s
     }
 
 
-def on_cpu(part: float, target: Path) -> None:
-    """The vectors of every case, written by a process that sees no accelerator."""
+def on_cpu(cases: list[str], part: float, target: Path) -> None:
+    """The vectors of the cases, written by a process that sees no accelerator."""
     subprocess.run(
-        [sys.executable, __file__, "--part", str(part), "--vectors", str(target)],
+        [sys.executable, __file__, "--part", str(part), "--vectors", str(target),
+         "--cases", *cases],
         env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=True,
     )  # fmt: skip
 
 
-def write_vectors(part: float, target: Path) -> None:
+def write_vectors(cases: list[str], part: float, target: Path) -> None:
     found = {}
-    for name, (shape, settings) in CASES.items():
+    for name in cases:
+        shape, settings = CASES[name]
         small = shrunk(shape, 2 * max(settings.patch), part)
         found[name] = flow(*pair(small), settings).vectors
     np.savez(target, **found)
@@ -170,6 +172,7 @@ def apart(here: np.ndarray, there: np.ndarray) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--part", type=float, default=1.0, help="of the sides of the images")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="*", default=[4, 8])
     parser.add_argument("--vectors", type=Path, help="write the vectors alone, for a comparison")
@@ -177,7 +180,7 @@ def main() -> None:
     arguments = parser.parse_args()
     set_up_jax()
     if arguments.vectors:
-        write_vectors(arguments.part, arguments.vectors)
+        write_vectors(arguments.cases, arguments.part, arguments.vectors)
         return
     result: dict[str, Any] = {
         "device": jax.devices()[0].device_kind,
@@ -185,9 +188,9 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as name:
         target = Path(name) / "vectors.npz"
-        on_cpu(arguments.part, target)
+        on_cpu(arguments.cases, arguments.part, target)
         reference = dict(np.load(target))
-    for name in CASES:
+    for name in arguments.cases:
         case = measured(name, arguments.part, arguments.repeats, arguments.threads)
         vectors = case.pop("vectors")
         result[name] = {**case, "from_cpu": apart(vectors, reference[name])}

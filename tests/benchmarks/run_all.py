@@ -48,7 +48,7 @@ SMALL = [
     "fusion_speed.py --grid 2 --tile 512 --job",
     "fusion_scaling.py --grids 2 3 --tile 512 --repeats 1",
     "seam_steps.py --grid 3",
-    "accelerator.py --part 0.05 --repeats 1 --threads 2",
+    "accelerator.py --part 0.05 --repeats 1 --threads 2 --cases 2-D:80/20",
     "elastic_stitch.py --grid 2 --tile 256 --overlap 90 --jitter 6 --repeats 1",
     "align_stack.py --sections 12 --block 6 --size 160 --patch 64",
     "align_speed.py --size 512 --sections 4 --preset em_2d",

@@ -13,7 +13,6 @@ from warpbeam.transforms.storage import displacements
     ("shape", "lattice"),
     [
         ((6, 48, 48), {}),
-        ((14, 40, 40), {}),
         ((24, 24, 24), {}),
         ((20, 24, 24), {"stride_px": 7, "window_px": 28, "steps": 3}),
     ],
