@@ -39,7 +39,6 @@ from warpbeam.transforms.align import (
 from warpbeam.transforms.canvas import OutputSettings
 from warpbeam.transforms.convert import usable
 from warpbeam.transforms.placement import save_placement
-from warpbeam.transforms.pyramid import BuildShard, list_shards
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.tiles import TileList, TileOptions
 from warpbeam.transforms.storage.tiles.sections import read_sections
@@ -218,9 +217,8 @@ class AlignJob(ListJob[AlignConfig]):
             functools.partial(render.list_renders, run, graph.ledger("invert")),
             render.RenderShard(run, drawing),
         )  # fmt: skip
-        for level in align_plan.coarse_levels(self.tiles, wanted, run):
-            listing = functools.partial(list_shards, run.volume, level, graph.ledger("render"))
-            graph.map(f"pyramid_{level}", None, listing, BuildShard(run.volume))
+        levels = align_plan.coarse_levels(self.tiles, wanted, run)
+        fusing.add_levels(graph, {"pyramid": run.volume}, levels, after="render")
 
     @property
     def sections(self) -> reading.SectionSettings:

@@ -16,15 +16,16 @@ from typing import Any
 
 from warpbeam.pipelines import estimate, fusing
 from warpbeam.pipelines.align_config import ApplyStackConfig
+from warpbeam.pipelines.drawing import pyramid_method
+from warpbeam.pipelines.finished import finished_run
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import ListJob, Outcome
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.align import output, render
 from warpbeam.transforms.canvas import OutputSettings
 from warpbeam.transforms.placement import load_placement
-from warpbeam.transforms.pyramid import BuildShard, list_shards
 from warpbeam.transforms.stage import Unit
-from warpbeam.transforms.storage import store, volume
+from warpbeam.transforms.storage import volume
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import digest
 from warpbeam.transforms.storage.run_folder import RunFolder
@@ -56,7 +57,7 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
         run, maps, wanted = self.run_folder, self._maps, self.output_settings
         fusing.add_convert(graph, run, self.tiles, self.sources)
         graph.map(
-            "canvas", [asdict(wanted), self._method, self._mark],
+            "canvas", [asdict(wanted), self._method],
             functools.partial(_one_canvas, self._mark),
             output.LayOutApplied(run, maps, wanted, self._method), critical=True,
         )  # fmt: skip
@@ -70,20 +71,17 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
             render.RenderShard(run, drawing, maps),
         )  # fmt: skip
         _, spec = output.applied_spec(run, maps, wanted, self._method)
-        for level in spec.group_starts[1:]:
-            listing = functools.partial(list_shards, run.volume, level, graph.ledger("render"))
-            graph.map(f"pyramid_{level}", None, listing, BuildShard(run.volume))
+        fusing.add_levels(graph, {"pyramid": run.volume}, spec.group_starts[1:], after="render")
 
     @property
     def _method(self) -> str:
-        """Labels have no mean."""
-        return "mode" if self.config.render.interpolation == "nearest" else "mean"
+        return pyramid_method(self.config.render.interpolation)
 
     @property
     def output_settings(self) -> OutputSettings:
-        spec = volume.stored_spec(self._maps.volume)
+        spec = volume.open_volume(self._maps.volume).spec
         given = fusing.output_settings(self.config, self.tiles, flat=False)
-        return given if spec is None else replace(given, voxel=spec.voxel, unit=spec.unit)
+        return replace(given, voxel=spec.voxel, unit=spec.unit)
 
     def plan(self) -> Plan:
         _, spec = output.applied_spec(
@@ -106,18 +104,7 @@ def _one_canvas(mark: str) -> Iterator[Unit]:
 
 def _alignment(run: str) -> tuple[RunFolder, str]:
     """A finished run of `align`, and a mark of its maps."""
-    folder = RunFolder(run)
-    summary = store.read_json(folder.summary) or {}
-    if summary.get("job") == "align":
-        folder = RunFolder(run, summary["config"]["volume"]["format"])
-    if summary.get("job") != "align" or volume.stored_spec(folder.volume) is None:
-        raise InputError(
-            "there is no alignment to apply",
-            where=run,
-            expected="the folder of a finished run of `warpbeam align`",
-            got=f"a run of {summary['job']}" if summary.get("job") else "nothing of the kind",
-            fix="align the sections first, or correct the path",
-        )
+    folder, summary = finished_run(run, "align", "alignment", output.inverse_uri)
     return folder, digest([summary["inputs"], summary["stages"]["invert"]])
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from warpbeam.kernels.maps.points import warp_points
 from warpbeam.pipelines import estimate, fusing
 from warpbeam.pipelines.drawing import add_drawing, pyramid_method
+from warpbeam.pipelines.finished import finished_run
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import ListJob, Outcome
 from warpbeam.pipelines.plan import Plan
@@ -96,7 +97,7 @@ class ApplyJob(ListJob[ApplyConfig]):
     def plan(self) -> Plan:
         spec = registered_spec(
             self._canvas.shape[2:], self.output_settings, self.run_folder,
-            pyramid_method(self.config.draw),
+            pyramid_method(self.config.draw.interpolation),
         )  # fmt: skip
         direct = all(source.direct for source in self.sources)
         stages = estimate.drawing(
@@ -113,21 +114,9 @@ class ApplyJob(ListJob[ApplyConfig]):
 
 def _registration(run: str) -> tuple[Canvas, VolumeSpec, str]:
     """Canvas and volume of a finished run of `register`, and a mark of its map."""
-    folder = RunFolder(run)
-    summary = store.read_json(folder.summary) or {}
-    if summary.get("job") == "register":
-        folder = RunFolder(run, summary["config"]["volume"]["format"])
-    spec = volume.stored_spec(folder.volume)
-    if summary.get("job") != "register" or spec is None or not store.exists(forward_uri(folder)):
-        raise InputError(
-            "there is no registration to apply",
-            where=run,
-            expected="the folder of a finished run of `warpbeam register`",
-            got=f"a run of {summary['job']}" if summary.get("job") else "nothing of the kind",
-            fix="register the volumes first, or correct the path",
-        )
+    folder, summary = finished_run(run, "register", "registration", forward_uri)
     mark = digest([summary["inputs"], summary["stages"]["maps"]])
-    return load_canvas(folder), spec, mark
+    return load_canvas(folder), volume.open_volume(folder.volume).spec, mark
 
 
 def move_points(registration: str, source: str, target: str) -> int:

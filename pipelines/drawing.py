@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from dataclasses import asdict
 
+from warpbeam.pipelines import fusing
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.register_config import DrawConfig
 from warpbeam.transforms.canvas import OutputSettings
-from warpbeam.transforms.pyramid import BuildShard, list_shards
 from warpbeam.transforms.register import output, render
 from warpbeam.transforms.storage.run_folder import RunFolder
 
@@ -32,7 +32,7 @@ def add_drawing(
         after: the stage behind which the map is there.
         mark: changes whenever a map that no stage of this graph makes was made anew.
     """
-    method = pyramid_method(draw)
+    method = pyramid_method(draw.interpolation)
     before = graph.ledger(after)
     graph.map(
         "canvas", [asdict(wanted), shape, method, mark],
@@ -48,11 +48,10 @@ def add_drawing(
         "tiff", None, functools.partial(output.one_tiff, graph.ledger("render")),
         output.StoreTiff(run), needed=draw.tiff,
     )  # fmt: skip
-    for level in output.registered_spec(shape, wanted, run, method).group_starts[1:]:
-        listing = functools.partial(list_shards, run.volume, level, graph.ledger("render"))
-        graph.map(f"pyramid_{level}", None, listing, BuildShard(run.volume))
+    levels = output.registered_spec(shape, wanted, run, method).group_starts[1:]
+    fusing.add_levels(graph, {"pyramid": run.volume}, levels, after="render")
 
 
-def pyramid_method(draw: DrawConfig) -> str:
+def pyramid_method(interpolation: str) -> str:
     """Labels have no mean."""
-    return "mode" if draw.interpolation == "nearest" else "mean"
+    return "mode" if interpolation == "nearest" else "mean"

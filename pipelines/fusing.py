@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -125,9 +125,23 @@ def add_fusion(
     if config.volume.coverage:
         volumes["coverage"] = run.coverage
     nominal = nominal_spec(tiles, output, run)
-    for level in nominal.group_starts[1:] if placed else coarse_levels(nominal):
+    levels = nominal.group_starts[1:] if placed else coarse_levels(nominal)
+    add_levels(graph, volumes, levels, after="fuse")
+
+
+def add_levels(
+    graph: JobGraph, volumes: Mapping[str, str], levels: Iterable[int], *, after: str
+) -> None:
+    """The levels of some volumes above those that the stage `after` makes.
+
+    Args:
+        volumes: addresses, by the name that their stages begin with.
+        levels: first ones of groups.
+        after: the stage that draws level 0.
+    """
+    for level in levels:
         for name, uri in volumes.items():
-            listing = functools.partial(list_shards, uri, level, graph.ledger("fuse"))
+            listing = functools.partial(list_shards, uri, level, graph.ledger(after))
             graph.map(f"{name}_{level}", None, listing, BuildShard(uri))
 
 

@@ -105,6 +105,30 @@ class Command(ABC, Generic[Config]):
             InputError: before any work, when something that the user gave is wrong.
         """
 
+    def _sum_up(self, numbers: dict[str, Any], failures: Sequence[Failure], **facts: Any) -> None:
+        """Stores `run.json`: the settings, what was measured, what failed, and `facts`."""
+        store.write_json(
+            self.run_folder.summary,
+            {
+                "job": self.name,
+                "config": self.config.model_dump(mode="json"),
+                "versions": versions(),
+                "numbers": numbers,
+                "failures": [dataclasses.asdict(f) for f in failures],
+                **facts,
+            },
+        )
+
+    def _report(self) -> str | None:
+        """Writes the report; a run is not lost because a picture could not be drawn."""
+        from warpbeam.pipelines import report
+
+        try:
+            return report.write(self.config.output)
+        except Exception:
+            _log.exception("the run is complete, but its report could not be written")
+            return None
+
 
 @dataclass
 class Job(Command[Config]):
@@ -173,8 +197,8 @@ class Job(Command[Config]):
         except Exception:
             if not any(s.critical and s.ledger.failures() for s in graph.stages):
                 raise
-            return self._sum_up(graph, time.time() - started, stopped=True)
-        return self._sum_up(graph, time.time() - started)
+            return self._outcome(graph, time.time() - started, stopped=True)
+        return self._outcome(graph, time.time() - started)
 
     def _chosen(self, stages: Sequence[str] | None) -> frozenset[str] | None:
         if stages is None:
@@ -223,41 +247,22 @@ class Job(Command[Config]):
         self.save_inputs()
         self.prepare()
 
-    def _sum_up(self, graph: JobGraph, seconds: float, *, stopped: bool = False) -> Outcome:
+    def _outcome(self, graph: JobGraph, seconds: float, *, stopped: bool = False) -> Outcome:
         failures = tuple(
             Failure(stage.name, key, cause["error"], cause["cause"])
             for stage in graph.stages
             for key, cause in stage.ledger.failures()
         )
         numbers = {} if stopped else self.numbers(graph, seconds)
-        store.write_json(
-            self.run_folder.summary,
-            {
-                "job": self.name,
-                "config": self.config.model_dump(mode="json"),
-                "inputs": self.fingerprint(),
-                "versions": versions(),
-                "numbers": numbers,
-                "failures": [dataclasses.asdict(f) for f in failures],
-                "seconds": seconds,
-                "stages": {stage.name: stage.ledger.config_hash for stage in graph.stages},
-            },
-        )
+        self._sum_up(
+            numbers, failures, inputs=self.fingerprint(), seconds=seconds,
+            stages={stage.name: stage.ledger.config_hash for stage in graph.stages},
+        )  # fmt: skip
         wanted = self.config.run.report and not stopped
         report = self._report() if wanted else None
         most = self.config.run.failed_share
         tolerated = all(_failed_share(stage.ledger) <= most for stage in graph.stages)
         return Outcome(self.config.output, numbers, failures, seconds, report, stopped, tolerated)
-
-    def _report(self) -> str | None:
-        """Writes the report; a run is not lost because a picture could not be drawn."""
-        from warpbeam.pipelines import report
-
-        try:
-            return report.write(self.config.output)
-        except Exception:
-            _log.exception("the run is complete, but its report could not be written")
-            return None
 
 
 class ListJob(Job[Config]):

@@ -16,12 +16,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from warpbeam.pipelines import report
-from warpbeam.pipelines.job import Command, Failure, Outcome, versions
+from warpbeam.pipelines.job import Command, Failure, Outcome
 from warpbeam.pipelines.plan import Plan
 from warpbeam.pipelines.register import RegisterJob
 from warpbeam.pipelines.register_config import RoundsConfig
-from warpbeam.transforms.storage import store
 
 # What is said of each round.
 _TOLD = ("ncc_before", "ncc", "left_median_px", "poor_chunks")
@@ -65,9 +63,9 @@ class RoundsJob(Command[RoundsConfig]):
             name: job.execute(flags, stages=stages, overwrite=overwrite, watch=watch)
             for name, job in self.rounds.items()
         }
-        return self._summed_up(ended, time.time() - started)
+        return self._outcome(ended, time.time() - started)
 
-    def _summed_up(self, ended: dict[str, Outcome], seconds: float) -> Outcome:
+    def _outcome(self, ended: dict[str, Outcome], seconds: float) -> Outcome:
         numbers: dict[str, Any] = {"rounds": len(ended)}
         for name, outcome in ended.items():
             found = outcome.numbers
@@ -77,20 +75,11 @@ class RoundsJob(Command[RoundsConfig]):
             for name, outcome in ended.items()
             for f in outcome.failures
         )
-        summary = {
-            "job": self.name,
-            "config": self.config.model_dump(mode="json"),
-            "inputs": {name: job.fingerprint() for name, job in self.rounds.items()},
-            "versions": versions(),
-            "numbers": numbers,
-            "failures": [dataclasses.asdict(f) for f in failures],
-            "seconds": seconds,
-        }
-        store.write_json(self.run_folder.summary, summary)
-        wanted = self.config.run.report
+        inputs = {name: job.fingerprint() for name, job in self.rounds.items()}
+        self._sum_up(numbers, failures, inputs=inputs, seconds=seconds)
         return Outcome(
             self.config.output, numbers, failures, seconds,
-            report=report.write(self.config.output) if wanted else None,
+            report=self._report() if self.config.run.report else None,
             stopped=any(outcome.stopped for outcome in ended.values()),
             tolerated=all(not o.failures or o.tolerated for o in ended.values()),
         )  # fmt: skip

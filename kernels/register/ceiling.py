@@ -16,6 +16,7 @@ from jaxtyping import Float32
 from warpbeam.kernels.flow.pyramid import padded, smoothed
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.grid import BlockGrid
+from warpbeam.kernels.linear.pearson import pearson
 
 Volume = Float32[np.ndarray, "..."]
 
@@ -65,15 +66,11 @@ def alike(fixed: Volume, moving: Volume, window: tuple[float, ...]) -> float:
     windows; NaN where too little is known."""
     ready, parts = [_smooth(volume) for volume in (fixed, moving)], []
     for box in _windows(fixed.shape, window):
-        first, second = (r[box.slices].astype(np.float64).ravel() for r in ready)
-        known = np.isfinite(first) & np.isfinite(second)
-        if known.sum() < _LEAST_KNOWN * known.size:
-            continue
-        first, second = first[known] - first[known].mean(), second[known] - second[known].mean()
-        size = math.sqrt((first @ first) * (second @ second))
-        if size > 0:
-            parts.append(first @ second / size)
-    return float(np.median(parts)) if parts else math.nan
+        first, second = (r[box.slices] for r in ready)
+        if np.isfinite(first + second).mean() >= _LEAST_KNOWN:
+            parts.append(pearson(first, second))
+    known = [part for part in parts if not math.isnan(part)]
+    return float(np.median(known)) if known else math.nan
 
 
 def ceiling(fixed: Volume, moving: Volume, window: tuple[float, ...]) -> float:

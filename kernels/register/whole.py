@@ -21,6 +21,7 @@ from warpbeam.kernels.flow.match import MatchSettings, match
 from warpbeam.kernels.flow.pyramid import padded
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.linear.pearson import pearson
 from warpbeam.kernels.montage.contrast import comparable
 from warpbeam.kernels.montage.correlation import correlate
 from warpbeam.kernels.register.linear_fit import LinearFit, LinearModel, fit_linear
@@ -134,11 +135,7 @@ def refine(
 
 def likeness(fixed: Volume, moving: Volume, matrix: affine.Matrix) -> float:
     """Correlation of the grey values over all voxels that both show; NaN where there is none."""
-    drawn = _drawn(moving, matrix, fixed.shape)
-    both = np.isfinite(fixed) & np.isfinite(drawn)
-    if both.sum() < 2:
-        return float("nan")
-    return float(np.corrcoef(fixed[both], drawn[both])[0, 1])
+    return pearson(fixed, _drawn(moving, matrix, fixed.shape))
 
 
 def _turns(shape: tuple[int, ...], most: float, step: float) -> Iterator[affine.Matrix]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Float32, Num
+from jaxtyping import Float32, Num
 
 from warpbeam.kernels.flow.clean import CleanSettings, trusted
 from warpbeam.kernels.flow.field import FlowSettings, flow
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
+from warpbeam.kernels.linear.pearson import pearson
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, identity, on_lattice
 from warpbeam.kernels.mesh.smoothing import relax_smooth
 from warpbeam.kernels.warp.image import warp_image
@@ -38,22 +39,11 @@ def section_map(
         return still
     mesh = relax_smooth(found.vectors.astype(np.float64), lattice.stride)
     m = on_lattice(np.nan_to_num(mesh.offsets), lattice)
-    better = _alike(images[0], _drawn(images[1], m)) > _alike(*images)
-    return m if better else still
+    with_map, without = pearson(images[0], _drawn(images[1], m)), pearson(*images)
+    # a correlation that says nothing (NaN) is worse than any
+    return m if np.nan_to_num(with_map, nan=-1.0) > np.nan_to_num(without, nan=-1.0) else still
 
 
 def _drawn(image: Grey, m: CoordinateMap) -> Grey:
     box = Box.of_shape(image.shape)
     return warp_image(Source.whole(image), m, box, background=np.nan)
-
-
-def _alike(first: Grey, second: Grey) -> float:
-    """Correlation of the pixels that both know; -1 where that says nothing."""
-    known = np.isfinite(first) & np.isfinite(second)
-    a, b = (_centred(image[known]) for image in (first, second))
-    size = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / size if size > 0 else -1.0
-
-
-def _centred(values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    return values.astype(np.float64) - (values.mean() if values.size else 0.0)

@@ -15,6 +15,7 @@ from warpbeam.kernels.fuse import view, warp
 from warpbeam.kernels.fuse.bend import Bend
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.linear.pearson import pearson
 from warpbeam.pipelines.report import pictures
 from warpbeam.pipelines.report.page import Group, Part, Picture
 from warpbeam.pipelines.report.reading import Row, Run
@@ -51,11 +52,7 @@ class Pair:
     @property
     def ncc(self) -> float:
         """Pearson correlation of the grey values that both tiles have; NaN without any."""
-        both = np.isfinite(self.a) & np.isfinite(self.b)
-        a, b = (v[both].astype(np.float64) for v in (self.a, self.b))
-        if a.size < 2 or a.std() == 0 or b.std() == 0:
-            return float("nan")
-        return float(np.corrcoef(a, b)[0, 1])
+        return pearson(self.a, self.b)
 
 
 @dataclass(frozen=True)

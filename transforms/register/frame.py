@@ -160,23 +160,22 @@ class Frame:
 
     def own_voxels(self, number: int, nodes: Box) -> Box:
         """The voxels of a look's level between the outermost nodes of a chunk."""
-        level = self.look(number).level
+        return self._around(nodes, self.look(number).level, (0.0,) * 3)
+
+    def _around(self, nodes: Box, level: int, reach: Sequence[float]) -> Box:
+        """The voxels of a level from the outermost nodes of a box to `reach` beyond."""
         lattice, extent = self.at_level(level), Box.of_shape(self.shape(FIXED, level))
-        along = [lattice.along(axis) for axis in range(3)]
-        ends = zip(along, nodes.start, nodes.stop, strict=True)
-        low, high = zip(*((at[a], at[b - 1]) for at, a, b in ends), strict=True)
-        return extent & Box(tuple(map(math.floor, low)), tuple(math.ceil(v) + 1 for v in high))
+        ends = [(lattice.along(a)[nodes.start[a]] - reach[a],
+                 lattice.along(a)[nodes.stop[a] - 1] + reach[a]) for a in range(3)]  # fmt: skip
+        return extent & Box(
+            tuple(math.floor(a) for a, _ in ends), tuple(math.ceil(b) + 1 for _, b in ends)
+        )
 
     def overlapping(self, block: tuple[int, ...], level: int) -> tuple[Box, Box]:
         """Nodes of a chunk of a dense engine, and the voxels of a level that it looks at."""
-        core = self.blocks.box(block)
-        lattice, extent = self.at_level(level), Box.of_shape(self.shape(FIXED, level))
+        core, lattice = self.blocks.box(block), self.at_level(level)
         reach = [self.overlap / k for k in self.factors(FIXED, level)]
-        ends = [(lattice.along(a)[core.start[a]] - reach[a],
-                 lattice.along(a)[core.stop[a] - 1] + reach[a]) for a in range(3)]  # fmt: skip
-        region = extent & Box(
-            tuple(math.floor(a) for a, _ in ends), tuple(math.ceil(b) + 1 for _, b in ends)
-        )
+        region = self._around(core, level, reach)
         held = []
         for axis in range(3):
             along = lattice.along(axis)

@@ -112,9 +112,7 @@ class SolveField:
         frame, points = self._frame, np.array(given.fixed)
         back = np.linalg.inv(load_coarse(self._run).matrix)
         offsets = (affine.apply(back, np.array(given.moving)) - points) * frame.edges
-        return with_landmarks(
-            target, information, frame.lattice, points, offsets, given.error
-        )  # fmt: skip
+        return with_landmarks(target, information, frame.lattice, points, offsets, given.error)
 
     def _store_held_out(self, apart: Float[np.ndarray, "*nodes"]) -> None:
         whole = Box.of_shape(apart.shape)

@@ -172,28 +172,23 @@ def write_crops(
 ) -> int:
     """Stores the squares around the objects as a TIFF `[object, channel, y, x]`, whole or not at
     all; returns its bytes. Without an object there is no file."""
-    import tifffile
-
     if not len(columns["label"]):
         store.delete_prefix(uri)
         return 0
     made = crops(list(images.values()), columns["centroid_y"], columns["centroid_x"], side)
-    buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer, made, compression="zstd", compressionargs={"level": 1}, photometric="minisblack",
-        metadata={"axes": "QCYX", "channels": list(images)},
-    )  # fmt: skip
-    store.write_bytes(uri, buffer.getvalue())
-    return buffer.tell()
+    metadata = {"axes": "QCYX", "channels": list(images)}
+    return _write_tiff(uri, made, photometric="minisblack", metadata=metadata)
 
 
 def write_mask(uri: str, labels: np.ndarray[Any, Any]) -> int:
     """Stores a label image as a TIFF with zstd, whole or not at all; returns its bytes."""
+    return _write_tiff(uri, labels, rowsperstrip=_STRIP_ROWS)
+
+
+def _write_tiff(uri: str, pixels: np.ndarray[Any, Any], **layout: Any) -> int:
     import tifffile
 
     buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer, labels, compression="zstd", compressionargs={"level": 1}, rowsperstrip=_STRIP_ROWS
-    )
+    tifffile.imwrite(buffer, pixels, compression="zstd", compressionargs={"level": 1}, **layout)
     store.write_bytes(uri, buffer.getvalue())
     return buffer.tell()

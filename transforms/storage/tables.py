@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from warpbeam.transforms.storage import store
@@ -34,6 +34,26 @@ def write_columns(uri: str, columns: Mapping[str, Any]) -> int:
     raw = sink.getvalue().to_pybytes()
     store.write_bytes(uri, raw)
     return len(raw)
+
+
+def write_groups(
+    uri: str, nothing: Mapping[str, Any], groups: Iterable[Mapping[str, Any]]
+) -> tuple[int, int]:
+    """Stores columns that come in parts as Parquet, a row group each; returns rows and bytes.
+
+    `nothing` are the same columns without a row: they say the types, also where no part comes.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    buffer, rows = io.BytesIO(), 0
+    with parquet.ParquetWriter(buffer, pyarrow.table(dict(nothing)).schema) as writer:
+        for group in groups:
+            table = pyarrow.table(dict(group))
+            rows += table.num_rows
+            writer.write_table(table)
+    store.write_bytes(uri, buffer.getvalue())
+    return rows, buffer.tell()
 
 
 def arrow_table(uri: str) -> Any:

@@ -15,12 +15,14 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt64
 
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.grid import BlockGrid
+from warpbeam.kernels.segment.blocks import global_ids
 from warpbeam.transforms.storage import store, volume
 from warpbeam.transforms.storage.ledger import FOLDER, key_name
 from warpbeam.transforms.storage.run_folder import RunFolder
@@ -115,6 +117,15 @@ class BlockFrame:
     def labels(self, run: RunFolder) -> volume.Level:
         """The array of all blocks' own labels, open."""
         return volume.Volume(self.labels_spec(run)).level(0)
+
+    def local(self, run: RunFolder, index: Index, box: Box) -> np.ndarray[Any, Any]:
+        """A block's own labels in a box of it and its halo."""
+        found: np.ndarray[Any, Any] = self.labels(run).read(self.slot(index, box))[0, 0]
+        return found
+
+    def ids(self, run: RunFolder, index: Index, box: Box) -> np.ndarray[Any, Any]:
+        """The same as ids that no other block has."""
+        return global_ids(self.local(run, index, box), self.number(index))
 
 
 def indices_in(box: Box) -> Iterator[Index]:

@@ -15,7 +15,6 @@ from warpbeam.kernels.segment.blocks import (
     Step,
     as_edges,
     boundary_box,
-    global_ids,
     neighbour_steps,
     opposite,
     touching,
@@ -112,7 +111,7 @@ class JoinBlock:
     def seen(self, index: Index, box: Box) -> tuple[np.ndarray[Any, Any], Edges]:
         """Objects in a box that lies in a block and its halo, as the block itself labelled them;
         and pairs of an object and an id that stands for it: itself."""
-        ids = global_ids(self._labels(index, box), self._frame.number(index))
+        ids = self._frame.ids(self._run, index, box)
         found = np.unique(ids)
         return ids, np.stack([found, found], axis=1)
 
@@ -120,16 +119,14 @@ class JoinBlock:
         frame, settings = self._frame, self._settings
         if settings.least_iou is not None:
             common = frame.read_box(index) & frame.read_box(other)
-            here, there = self._labels(index, common), self._labels(other, common)
+            here, there = (frame.local(self._run, block, common) for block in (index, other))
             return alike(here, there, settings.least_iou)
-        here = self._labels(index, boundary_box(frame.grid.box(index), step))
-        there = self._labels(other, boundary_box(frame.grid.box(other), opposite(step)))
+        here, there = (
+            frame.local(self._run, block, boundary_box(frame.grid.box(block), towards))
+            for block, towards in ((index, step), (other, opposite(step)))
+        )
         layers = [(here, there)]
         if settings.flat:
             layers = [(here[z : z + 1], there[z : z + 1]) for z in range(len(here))]
         pairs = [touching(a, b, step, settings.connectivity) for a, b in layers]
         return np.unique(np.concatenate(pairs), axis=0)
-
-    def _labels(self, index: Index, box: Box) -> np.ndarray[Any, Any]:
-        labels = self._frame.labels(self._run).read(self._frame.slot(index, box))
-        return labels[0, 0]

@@ -16,7 +16,7 @@ import numpy as np
 
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.segment.agglomerate import Contacts, added, agglomerate, contacts
-from warpbeam.kernels.segment.blocks import Step, global_ids
+from warpbeam.kernels.segment.blocks import Step, neighbour_steps
 from warpbeam.kernels.segment.union import Edges, roots_of
 from warpbeam.transforms.keys import RegionKey
 from warpbeam.transforms.segment.volume.frame import (
@@ -53,8 +53,7 @@ class PieceSettings:
     @property
     def steps(self) -> list[Step]:
         """To the blocks whose pieces a block's may touch, as it counts them."""
-        steps: list[Step] = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
-        return steps[1:] if self.sheets.flat else steps
+        return [step for step in neighbour_steps(6) if not (self.sheets.flat and step[0])]
 
 
 def list_contacts(
@@ -103,8 +102,7 @@ class CountContacts:
         known = [other for (_, other), mark in zip(beside, marks, strict=True) if mark is not None]
         for block in (index, *known):
             part = frame.grid.box(block) & box
-            labels = frame.labels(self._run).read(frame.slot(block, part))[0, 0]
-            out[part.slices_in(box)] = global_ids(labels, frame.number(block))
+            out[part.slices_in(box)] = frame.ids(self._run, block, part)
         return out
 
 
@@ -178,8 +176,7 @@ class JoinPieces:
         """
         pieces, objects = np.zeros(box.shape, np.uint64), np.zeros(box.shape, np.uint64)
         for block, part in _blocks_in(self._frame, index, box):
-            labels = self._frame.labels(self._run).read(self._frame.slot(block, part))[0, 0]
-            ids = global_ids(labels, self._frame.number(block))
+            ids = self._frame.ids(self._run, block, part)
             inside = part.slices_in(box)
             pieces[inside] = ids
             forest = roots(self._run, block)

@@ -11,7 +11,6 @@ compares what lies in the block and its halo, so that an object at its border is
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -27,11 +26,11 @@ from warpbeam.kernels.warp.source import Source
 from warpbeam.transforms.keys import RegionKey
 from warpbeam.transforms.process import set_up_jax
 from warpbeam.transforms.segment.volume.frame import BlockFrame, Index, table_uri
-from warpbeam.transforms.segment.volume.join import JoinBlock, JoinSettings, list_joins
+from warpbeam.transforms.segment.volume.join import JoinBlock, JoinSettings, list_joins, store_edges
 from warpbeam.transforms.segment.volume.joins import JoinPieces, PieceSettings
 from warpbeam.transforms.segment.volume.reading import GreyReader, GreySettings
 from warpbeam.transforms.stage import Unit
-from warpbeam.transforms.storage import store, tables
+from warpbeam.transforms.storage import tables
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 
@@ -123,16 +122,12 @@ class LinkBlock:
         found = {(z, gap): column.named(z, gap) for z in range(first, last) for gap in gaps}
         edges = [self._plane.edges(key.region, beside)]
         edges += [np.stack([one.pairs.first, one.pairs.second], axis=1) for one in found.values()]
-        every = np.concatenate(edges)
-        written = tables.write_columns(
-            table_uri(self._run, "edges", 0, key.region), {"a": every[:, 0], "b": every[:, 1]}
-        )
-        written += tables.write_columns(table_uri(self._run, TABLE, 0, key.region), _rows(found))
+        stored = store_edges(self._run, key.region, np.concatenate(edges))
+        rows = tables.write_columns(table_uri(self._run, TABLE, 0, key.region), _rows(found))
         counts = [len(one.returned) for one in found.values()]
         bridges = sum(n for (_, gap), n in zip(found, counts, strict=True) if gap > 1)
-        return {
-            "edges": len(every), "links": sum(counts), "bridges": bridges, "bytes_written": written
-        }  # fmt: skip
+        written = stored["bytes_written"] + rows
+        return {**stored, "links": sum(counts), "bridges": bridges, "bytes_written": written}
 
     def _box(self, key: RegionKey) -> Box:
         return self._frame.grid.box(key.region)
@@ -259,18 +254,10 @@ class GatherLinks:
         self._run, self._linked = run, linked
 
     def __call__(self, key: Key, payload: Any) -> Record:
-        import pyarrow
-        from pyarrow import parquet
-
-        buffer, rows = io.BytesIO(), 0
-        schema = pyarrow.table(_named(_rows({(0, 1): _NONE}), _NOTHING[0][:0])).schema
-        with parquet.ParquetWriter(buffer, schema) as writer:
-            for level, index in self._linked.marks():
-                table = pyarrow.table(self._of_block(level, index))
-                rows += table.num_rows
-                writer.write_table(table)
-        store.write_bytes(self._run.table(TABLE), buffer.getvalue())
-        return {"rows": rows, "bytes_written": buffer.tell()}
+        nothing = _named(_rows({(0, 1): _NONE}), _NOTHING[0][:0])
+        blocks = (self._of_block(level, index) for level, index in self._linked.marks())
+        rows, written = tables.write_groups(self._run.table(TABLE), nothing, blocks)
+        return {"rows": rows, "bytes_written": written}
 
     def _of_block(self, level: int, index: Index) -> dict[str, np.ndarray[Any, Any]]:
         found = tables.read_columns(table_uri(self._run, TABLE, level, index))

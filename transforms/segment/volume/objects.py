@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ from warpbeam.kernels.segment.traits import nothing
 from warpbeam.transforms.segment.volume.frame import table_uri
 from warpbeam.transforms.segment.volume.label import traits_of
 from warpbeam.transforms.stage import Unit
-from warpbeam.transforms.storage import store, tables
+from warpbeam.transforms.storage import tables
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 
@@ -37,19 +36,13 @@ class GatherObjects:
         self._run, self._settled, self._voxel = run, settled, voxel_um
 
     def __call__(self, key: Key, payload: Any) -> Record:
-        import pyarrow
-        from pyarrow import parquet
-
-        buffer, rows = io.BytesIO(), 0
-        schema = pyarrow.table(self._columns(None)).schema
-        with parquet.ParquetWriter(buffer, schema) as writer:
-            for ledger in self._settled:
-                for level, index in ledger.marks():
-                    table = pyarrow.table(self._columns(table_uri(self._run, TABLE, level, index)))
-                    rows += table.num_rows
-                    writer.write_table(table)
-        store.write_bytes(self._run.table(TABLE), buffer.getvalue())
-        return {"rows": rows, "bytes_written": buffer.tell()}
+        regions = (
+            self._columns(table_uri(self._run, TABLE, level, index))
+            for ledger in self._settled
+            for level, index in ledger.marks()
+        )
+        rows, written = tables.write_groups(self._run.table(TABLE), self._columns(None), regions)
+        return {"rows": rows, "bytes_written": written}
 
     def _columns(self, uri: str | None) -> dict[str, Any]:
         """The rows of one region; None gives the columns alone."""
