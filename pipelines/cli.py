@@ -209,6 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ours, beams = given[:split], given[split + 1 :]
     options = _parser().parse_args(ours)
     options.beam = beams
+    from warpbeam.transforms import heap
+
+    heap.bound_heap()  # before anything large is imported
     _quiet_libraries()
     from warpbeam.transforms.storage.errors import InputError
 

@@ -67,10 +67,15 @@ def pipeline_options(flags: Sequence[str], workers: int) -> PipelineOptions:
         if not any(f.split("=")[0] == "--direct_num_workers" for f in flags):
             direct.direct_num_workers = workers or os.cpu_count() or 1
         if not any(f.split("=")[0] == "--direct_running_mode" for f in flags):
-            # Pixels are handled by libraries that release the interpreter's lock, and a
-            # process costs about three seconds to start (measured): threads are faster.
-            direct.direct_running_mode = "multi_threading"
+            direct.direct_running_mode = _running_mode(direct.direct_num_workers)
     return options
+
+
+def _running_mode(workers: int) -> str:
+    """Threads: pixels are handled by libraries that release the interpreter's lock, and a process
+    costs about three seconds to start (measured). One worker needs no channel to itself, which
+    is 20 MB."""
+    return "in_memory" if workers == 1 else "multi_threading"
 
 
 def is_local(options: PipelineOptions) -> bool:

@@ -2,63 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 import os
-import time
 
 import cv2
 from threadpoolctl import threadpool_limits
 
-# mallopt(3): glibc's parameters by number.
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
-_ARENAS = 2
-# From this size on an array has pages of its own, which go back when it goes. glibc would raise
-# the limit to the size of whatever was freed last; a lower one costs more page faults.
-_OWN_PAGES_BYTES = 8 << 20
-_PAUSE_S = 0.2
-_given_back = 0.0
+from warpbeam.transforms.heap import bound_heap
+
 _JAX_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 @functools.cache
 def set_up_process() -> None:
-    """Library calls use one thread each; memory of finished units goes back to the system.
+    """Library calls use one thread each, and the heap is bounded.
 
     Beam's workers are the threads: libraries with threads of their own only fight with them.
-    glibc gives each thread an arena of its own and keeps what was freed in it, so that a
-    worker grew by a third from 25 to 400 tiles; with few arenas by a fifth (measured). What is
-    left is fragments: see `give_back_memory`.
     """
+    bound_heap()
     cv2.setNumThreads(1)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # for what is loaded later
     threadpool_limits(1)
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        _libc().mallopt(_M_ARENA_MAX, _ARENAS)
-        _libc().mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES)
-
-
-def give_back_memory() -> None:
-    """Free pages between the allocations of finished units go back to the system, now and then.
-
-    Without it a worker grows by a fifth from 25 to 400 tiles, with it by a fourteenth
-    (`tests/benchmarks/fusion_scaling.py`). Pages that are wanted again cost a microsecond each,
-    hence the pause: calls within it do nothing.
-    """
-    global _given_back
-    now = time.monotonic()
-    if now - _given_back < _PAUSE_S:
-        return
-    _given_back = now
-    with contextlib.suppress(OSError, AttributeError):
-        _libc().malloc_trim(0)
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL("libc.so.6")
 
 
 def set_up_ants() -> None:

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 from warpbeam.transforms import progress
-from warpbeam.transforms.process import give_back_memory, set_up_process
+from warpbeam.transforms.heap import give_back_memory
+from warpbeam.transforms.process import set_up_process
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest, key_name
 

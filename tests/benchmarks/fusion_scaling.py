@@ -8,7 +8,8 @@ of each library) is in both and drops out, and nothing else does: were a pixel d
 larger mosaic, the last step would be dearer than the first. The share of overlap hardly
 tells in the steps either: 1.21 and 1.22 tile pixels per output pixel from 25 to 100 to 400
 tiles. Each job runs in a process of its own, sizes take turns, and the median of the repeats
-counts.
+counts. The memory is that of worker processes, as a cluster has them, the larger one of two;
+that of the whole job in one process, with the tile list and the graph, is beside it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import shutil
 import statistics
 import tempfile
 from pathlib import Path
@@ -27,14 +29,16 @@ from fusion_speed import in_own_process, write_tiles
 def measure(grid: int, tile: int, threads: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         write_tiles(Path(name), grid, tile)
-        return in_own_process("job", Path(name), threads)
+        job = in_own_process("job", Path(name), threads)
+        shutil.rmtree(Path(name) / "job")
+        return {**job, "worker_mb": in_own_process("workers", Path(name), 2)["peak_mb"]}
 
 
 def run(grids: list[int], tile: int, threads: int, repeats: int) -> dict[str, Any]:
     rounds = [{g: measure(g, tile, threads) for g in grids} for _ in range(repeats)]
-    cpu, peak, pixels = (
+    cpu, worker, peak, pixels = (
         {g: statistics.median(row[g][name] for row in rounds) for g in grids}
-        for name in ("cpu_s", "peak_mb", "megapixels")
+        for name in ("cpu_s", "worker_mb", "peak_mb", "megapixels")
     )
     steps = {
         f"{a**2} to {b**2}": (cpu[b] - cpu[a]) / (pixels[b] - pixels[a]) * 1000
@@ -43,8 +47,9 @@ def run(grids: list[int], tile: int, threads: int, repeats: int) -> dict[str, An
     first, last = next(iter(steps.values())), list(steps.values())[-1]
     return {
         "cpu_s": {g**2: value for g, value in cpu.items()},
+        "worker_mb": {g**2: value for g, value in worker.items()},
+        "worker_growth": round(max(worker.values()) / min(worker.values()) - 1, 3),
         "peak_mb": {g**2: value for g, value in peak.items()},
-        "peak_growth": round(max(peak.values()) / min(peak.values()) - 1, 3),
         "cpu_ms_per_megapixel": {step: round(value, 1) for step, value in steps.items()},
         "cpu_growth": round(last / first - 1, 3),
     }
@@ -54,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--grids", type=int, nargs="+", default=[5, 10, 20], help="rising")
     parser.add_argument("--tile", type=int, default=1024, help="px on each side of a tile")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     arguments = parser.parse_args()

@@ -25,8 +25,13 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 import conftest  # noqa: F401  (makes `warpbeam` importable from the checkout)
+
+from warpbeam.transforms.heap import bound_heap
+
+bound_heap()  # as the command line does, before the large imports
+
 import numpy as np
-from peak_memory import peak_mb
+from peak_memory import peak_mb, watched_children
 
 SHARD, CHUNK = 2048, 512
 
@@ -177,9 +182,25 @@ def kernel(folder: Path, threads: int) -> dict[str, Any]:
 def job(folder: Path, threads: int) -> dict[str, Any]:
     """The whole job: checks, ledger, pyramid, window; start-up is reported beside it."""
     from warpbeam.pipelines import fuse
+
+    config = _config(folder, threads)
+    whole = _frame(_tiles(folder))[1]
+    return _timed(whole, lambda: fuse.run(config))
+
+
+def workers(folder: Path, threads: int) -> dict[str, Any]:
+    """The job with workers that are processes of their own, as on a cluster: their peaks."""
+    from warpbeam.pipelines import fuse
+
+    with watched_children("sdk_worker_main") as peaks:
+        fuse.run(_config(folder, threads), ["--direct_running_mode=multi_processing"])
+    return {"peak_mb": round(max(peaks.values()))}
+
+
+def _config(folder: Path, threads: int) -> Any:
     from warpbeam.pipelines.config import FuseConfig
 
-    config = FuseConfig.model_validate(
+    return FuseConfig.model_validate(
         {
             "tiles": str(folder / "tiles.csv"),
             "output": str(folder / "job"),
@@ -187,8 +208,6 @@ def job(folder: Path, threads: int) -> dict[str, Any]:
             "run": {"workers": threads, "report": False},
         }
     )
-    whole = _frame(_tiles(folder))[1]
-    return _timed(whole, lambda: fuse.run(config))
 
 
 def _median(whole: Any, work: Any) -> dict[str, Any]:
@@ -216,7 +235,7 @@ def _timed(whole: Any, work: Any) -> dict[str, Any]:
     }
 
 
-PARTS = {"limit": limit, "kernel": kernel, "job": job}
+PARTS = {"limit": limit, "kernel": kernel, "job": job, "workers": workers}
 
 
 def in_own_process(part: str, folder: Path, threads: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ LIMITS = {
     "stitch_positions.py": lambda r: r["position_max_px"] < 0.3 and not r["blank_accepted"],
     "solve_speed.py": lambda r: r["wall_s"] < 10,
     "fusion_speed.py": lambda r: r["kernel_of_limit_cpu"] > 0.1 and r["job_of_limit_wall"] > 0,
-    "fusion_scaling.py": lambda r: max(r["peak_mb"].values()) < 600,
+    "fusion_scaling.py": lambda r: max(r["worker_mb"].values()) < 600,
     "seam_steps.py": lambda r: r["corrected"]["max_percent"] < r["as_it_came"]["max_percent"] / 3,
     "accelerator.py": lambda r: all(
         case["from_cpu"]["max_px"] <= 0.02 and case["known"] > 0.9

@@ -91,7 +91,7 @@ def test_any_order_of_the_list_gives_the_same_bytes(mosaic, tmp_path):
         (1, []),
         (4, []),
         (2, ["--direct_running_mode=multi_processing"]),
-        (1, ["--direct_running_mode=in_memory"]),
+        (1, ["--direct_running_mode=multi_threading"]),
     ],
 )
 def test_any_workers_give_the_same_bytes(mosaic, tmp_path, workers, flags):

@@ -17,6 +17,11 @@ def test_the_local_runner_is_named_and_has_workers():
     assert is_local(options)
 
 
+def test_one_worker_works_in_the_process_itself():
+    direct = pipeline_options([], 1).view_as(DirectOptions)
+    assert (direct.direct_num_workers, direct.direct_running_mode) == (1, "in_memory")
+
+
 def test_what_the_user_says_wins():
     flags = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
     options = pipeline_options(flags, 7)
