@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from warpbeam.kernels.flow.clean import CleanSettings
+from warpbeam.kernels.flow.exclude import Exclusion
 from warpbeam.kernels.flow.reconcile import ReconcileSettings
 from warpbeam.kernels.mesh.chain import ChainSettings
 from warpbeam.pipelines import align_numbers, align_plan, fusing
@@ -223,7 +224,14 @@ class AlignJob(ListJob[AlignConfig]):
     @property
     def sections(self) -> reading.SectionSettings:
         """What of a section is compared."""
-        return reading.SectionSettings(self.config.flow.channel, self.config.flow.background)
+        given = self.config.flow
+        rules = [
+            Exclusion(r.channel, r.values, r.below, r.above, r.invert, r.grow_px)
+            for r in given.exclude
+        ]
+        if given.background is not None:
+            rules.append(Exclusion(given.channel, (given.background,)))
+        return reading.SectionSettings(given.channel, tuple(rules))
 
     @property
     def reductions(self) -> tuple[int, ...]:
@@ -254,6 +262,8 @@ class AlignJob(ListJob[AlignConfig]):
         larger than the sections."""
         flow = self.config.flow
         self.check_channel(flow.channel, "flow.channel")
+        for rule in flow.exclude:
+            self.check_channel(rule.channel, "flow.exclude.channel")
         times = sorted({t.time for t in self.tiles})
         if len(times) > 1:
             raise InputError(

@@ -32,12 +32,32 @@ class RoughConfig(Section):
     )
 
 
+class ExclusionConfig(Section):
+    """Pixels that are not compared, by the values of a channel."""
+
+    channel: int = Field(0, ge=0, description="whose values count; a mask may be a channel")
+    values: tuple[int | float, ...] = Field((), description="grey values, or labels of a mask")
+    below: float | None = Field(None, description="what is less")
+    above: float | None = Field(None, description="what is more")
+    invert: bool = Field(False, description="exclude all others instead")
+    grow_px: int = Field(0, ge=0, le=512, description="exclude so far around them too, px")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ExclusionConfig:
+        if not self.values and self.below is None and self.above is None:
+            raise ValueError("needs values, below or above")
+        return self
+
+
 class FlowConfig(Section):
     """How neighbouring sections are compared, patch by patch."""
 
     channel: int = Field(0, ge=0, description="the channel that is compared")
     background: float | None = Field(
         None, description="grey value that means 'no data', such as 0 around a montage"
+    )
+    exclude: tuple[ExclusionConfig, ...] = Field(
+        (), description="pixels that are not compared, a rule for each reason: folds, dirt, resin"
     )
     contrast: Literal["none", "local", "clahe"] = Field(
         "none",

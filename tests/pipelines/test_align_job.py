@@ -171,6 +171,25 @@ def test_a_blank_section_is_bridged_and_listed(stack, tmp_path):
     assert np.median(np.linalg.norm(errors[4] - errors[2], axis=1)) < 0.4
 
 
+def test_dirt_on_the_camera_is_left_out(stack, tmp_path):
+    """It stays where it is in every section, with a grey value of its own."""
+    write_stack(tmp_path / "in", stack)
+    rng, dirt = np.random.default_rng(0), np.zeros((160, 176), bool)
+    dirt[30:130, 30:150] = rng.random((100, 120)) < 0.5
+    for path in sorted((tmp_path / "in").iterdir()):
+        image = np.minimum(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), 250)
+        image[dirt] = 255
+        cv2.imwrite(str(path), image)
+    given = {"rough": {"model": "none"}}
+    align(tmp_path / "in", tmp_path / "misled", **given)
+    align(tmp_path / "in", tmp_path / "out", flow={"exclude": [{"above": 254}]}, **given)
+    misled, right = (
+        np.median(residuals(stack, forward(tmp_path / name), POINTS)) for name in ("misled", "out")
+    )
+    assert right < 0.3
+    assert misled > 2 * right
+
+
 def test_a_section_that_is_repaired_leaves_no_trace(tmp_path):
     """Blocks begin elsewhere then; what was done for the old ones must not count."""
     stack, given = make_stack(6), {"rough": {"model": "none"}}
@@ -244,6 +263,7 @@ def test_a_volume_gives_the_same_as_its_sections(stack, folder, aligned, tmp_pat
     ("settings", "message"),
     [
         ({"flow": {"channel": 3}}, "no such channel"),
+        ({"flow": {"exclude": [{"channel": 1, "values": [2]}]}}, "no such channel"),
         ({"flow": {"patch_px": 400}}, "larger than a section"),
         ({"run": {"worker_memory_gb": 0.1}}, "more memory"),
     ],

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from warpbeam.kernels.flow.exclude import Exclusion, excluded
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.grid import BlockGrid
@@ -44,11 +45,11 @@ class SectionSettings:
 
     Attributes:
         channel: that is compared.
-        background: grey value that means "no data"; None for none.
+        exclusions: what is not compared.
     """
 
     channel: int
-    background: float | None
+    exclusions: tuple[Exclusion, ...] = ()
 
 
 class ReduceSection:
@@ -153,10 +154,15 @@ class SectionReader:
         """The pixels of a box of a section, and which are known; None for all."""
         pixels = self._tiles.pixels(source, self._settings.channel, box)
         known = self._tiles.mask(source, box)
-        if self._settings.background is not None:
-            filled = pixels != self._settings.background
-            known = filled if known is None else known & filled
+        for rule in self._settings.exclusions:
+            kept = ~self._excluded(source, box, rule)
+            known = kept if known is None else known & kept
         return pixels, known
+
+    def _excluded(self, source: TileSource, box: Box, rule: Exclusion) -> Bool[np.ndarray, "y x"]:
+        around = box.pad((rule.grow, rule.grow)) & Box.of_shape(source.shape)
+        found = excluded(self._tiles.pixels(source, rule.channel, around), rule)
+        return found[box.slices_in(around)]
 
     def _known(self, source: TileSource, scale: int, window: Box) -> Image:
         if scale == 1:
@@ -164,7 +170,7 @@ class SectionReader:
         else:
             stored = self._reduced(scale)
             pixels, known = stored.read(source.row, 0, window), None
-            if source.mask is not None or self._settings.background is not None:
+            if source.mask is not None or self._settings.exclusions:
                 known = stored.read(source.row, _MASK, window) > 0
         image = pixels.astype(np.float32)
         if known is not None:

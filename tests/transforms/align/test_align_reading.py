@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from warpbeam.kernels.flow.exclude import Exclusion
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.transforms.align.reading import ReduceSection, SectionReader, SectionSettings
 from warpbeam.transforms.storage.run_folder import RunFolder
@@ -45,7 +46,7 @@ def reduced(run, sources, settings, scales):
 @pytest.mark.parametrize("degrees", [0.0, 7.0])
 def test_a_section_is_read_as_it_lies_in_the_world(stack, scale, shift, degrees):
     run, sources = stack
-    settings = SectionSettings(0, None)
+    settings = SectionSettings(0)
     reduced(run, sources, settings, (2, 4))
     tile = placed(sources[1], shift, degrees)
     box = Box((60 // scale, 70 // scale), (130 // scale, 150 // scale))
@@ -60,7 +61,7 @@ def test_a_section_is_read_as_it_lies_in_the_world(stack, scale, shift, degrees)
 @pytest.mark.parametrize("scale", [1, 2])
 def test_background_and_outside_are_not_known(stack, scale):
     run, sources = stack
-    settings = SectionSettings(0, 0.0)
+    settings = SectionSettings(0, (Exclusion(0, (0.0,)),))
     reduced(run, sources, settings, (2,))
     box = Box((-10, -10), (110, 130))
     image = SectionReader(run, settings).image(placed(sources[0]), scale, box)
@@ -71,10 +72,25 @@ def test_background_and_outside_are_not_known(stack, scale):
     assert known[10 + 40 // scale : 100, 10:120].all()
 
 
+@pytest.mark.parametrize("scale", [1, 2])
+def test_what_a_rule_excludes_is_the_same_from_any_box(stack, scale):
+    run, sources = stack
+    settings = SectionSettings(0, (Exclusion(0, above=120.0, grow=9),))
+    reduced(run, sources, settings, (2,))
+    reader, tile = SectionReader(run, settings), placed(sources[0])
+    whole = reader.image(tile, scale, Box.of_shape((200 // scale, 240 // scale)))
+    part = Box((50 // scale, 90 // scale), (120 // scale, 150 // scale))
+    np.testing.assert_array_equal(reader.image(tile, scale, part), whole[part.slices])
+    y, x = np.mgrid[:200:scale, :240:scale] + (scale - 1) / 2
+    away = (120 - ramp(y, x)) / np.hypot(0.5, 0.25)  # px to the line where the ramp is 120
+    assert np.isfinite(whole[(away > 9 + 2 * scale) & (x > 60)]).all()
+    assert not np.isfinite(whole[away < 8 - 2 * scale]).any()
+
+
 def test_a_reduction_is_the_mean_of_its_pixels(stack):
     run, sources = stack
-    reduced(run, sources, SectionSettings(0, None), (4,))
-    image = SectionReader(run, SectionSettings(0, None)).image(
+    reduced(run, sources, SectionSettings(0), (4,))
+    image = SectionReader(run, SectionSettings(0)).image(
         placed(sources[0]), 4, Box.of_shape((50, 60))
     )
     y, x = np.mgrid[:200, :240]
