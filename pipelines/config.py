@@ -395,7 +395,7 @@ def _explain(error: ValidationError, model: type[JobConfig], path: str | None) -
     return InputError(
         "a setting is missing" if first["type"] == "missing" else "a setting has a bad value",
         where=f"{name or model.__name__} in {path or 'the command line'}",
-        expected=first["msg"],
+        expected=first["msg"].removeprefix("Value error, "),
         got="nothing" if first["type"] == "missing" else repr(first["input"]),
         fix=_see(model),
     )
