@@ -42,7 +42,7 @@ from warpbeam.transforms.convert import usable
 from warpbeam.transforms.placement import save_placement
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.tiles import TileList, TileOptions
-from warpbeam.transforms.storage.tiles.sections import read_sections
+from warpbeam.transforms.storage.tiles.sections import at_time, read_sections
 from warpbeam.transforms.tiles import PlacedTile
 
 
@@ -53,7 +53,8 @@ class AlignJob(ListJob[AlignConfig]):
 
     def read(self) -> TileList:
         options = TileOptions(**self.config.input.model_dump())
-        found, given = read_sections(self.config.sections, options=options), self.config
+        given = self.config
+        found = at_time(read_sections(given.sections, options=options), given.time)
         first, last = (
             found.tiles[end].section if wanted is None else wanted
             for end, wanted in ((0, given.first_section), (-1, given.last_section))
@@ -258,21 +259,12 @@ class AlignJob(ListJob[AlignConfig]):
         return fusing.output_settings(self.config, self.tiles, flat=False)
 
     def check(self) -> None:
-        """Refuses what cannot be aligned: a channel that is not there, several times, patches
-        larger than the sections."""
+        """Refuses what cannot be aligned: a channel that is not there, patches larger than the
+        sections."""
         flow = self.config.flow
         self.check_channel(flow.channel, "flow.channel")
         for rule in flow.exclude:
             self.check_channel(rule.channel, "flow.exclude.channel")
-        times = sorted({t.time for t in self.tiles})
-        if len(times) > 1:
-            raise InputError(
-                "the sections were recorded at several times",
-                where=self.config.sections,
-                expected="one time",
-                got=f"times {times[0]} to {times[-1]}",
-                fix="align one time after the other",
-            )
         smallest = min(min(t.shape) for t in self.tiles)
         if flow.patch_px * min(flow.scales) > smallest:
             raise InputError(

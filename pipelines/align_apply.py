@@ -30,7 +30,7 @@ from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import digest
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tiles import TileList, TileOptions
-from warpbeam.transforms.storage.tiles.sections import read_sections
+from warpbeam.transforms.storage.tiles.sections import at_time, read_sections
 
 _RENDER_VOXELS_PER_S = 40e6
 
@@ -43,7 +43,7 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
     def read(self) -> TileList:
         self._maps, self._mark = _alignment(self.config.alignment)
         options = TileOptions(**self.config.input.model_dump())
-        found = read_sections(self.config.sections, options=options)
+        found = at_time(read_sections(self.config.sections, options=options), self.config.time)
         aligned = {p.source.key.section: p.source.shape for p in load_placement(self._maps)}
         chosen = tuple(tile for tile in found if tile.section in aligned)
         for tile in chosen:

@@ -198,6 +198,7 @@ class AlignConfig(JobConfig):
     last_section: int | None = Field(
         None, description="number of the last one; with `first_section`, a range by itself"
     )
+    time: int | None = Field(None, description="which time to align, where there are several")
     rough: RoughConfig = RoughConfig()
     flow: FlowConfig = FlowConfig()
     mesh: MeshConfig = MeshConfig()
@@ -213,4 +214,5 @@ class ApplyStackConfig(JobConfig):
 
     sections: str = Field(description="labels, or another channel, of the same sections")
     alignment: str = Field(description="folder of the run of `warpbeam align`")
+    time: int | None = Field(None, description="which time to draw, where there are several")
     render: RenderConfig = RenderConfig()

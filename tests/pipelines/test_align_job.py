@@ -259,6 +259,19 @@ def test_a_volume_gives_the_same_as_its_sections(stack, folder, aligned, tmp_pat
     np.testing.assert_array_equal(pixels(tmp_path / "out"), pixels(output))
 
 
+def test_one_of_several_times(stack, folder, aligned, tmp_path):
+    output, _ = aligned
+    images = [cv2.imread(str(p), cv2.IMREAD_GRAYSCALE) for p in sorted(folder.iterdir())]
+    later = np.stack([np.zeros_like(np.stack(images)), np.stack(images)])
+    tifffile.imwrite(tmp_path / "in.ome.tif", later, metadata={"axes": "TZYX"})
+    with pytest.raises(InputError, match="one of 0, 1"):
+        align(tmp_path / "in.ome.tif", tmp_path / "out")
+    with pytest.raises(InputError, match="no section was recorded at this time"):
+        align(tmp_path / "in.ome.tif", tmp_path / "out", time=2)
+    align(tmp_path / "in.ome.tif", tmp_path / "out", time=1)
+    np.testing.assert_array_equal(pixels(tmp_path / "out"), pixels(output))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -55,6 +55,28 @@ def read_sections(source: str, *, options: TileOptions | None = None) -> TileLis
     return _checked(read_tiles(source, options=flat), chosen, source)
 
 
+def at_time(sections: TileList, time: int | None) -> TileList:
+    """The sections of one time; all, where there is one time only.
+
+    Raises:
+        InputError: there are several times and none was chosen, or none is the chosen one.
+    """
+    times = sorted({tile.time for tile in sections})
+    if time is None and len(times) == 1:
+        return sections
+    if time not in times:
+        raise InputError(
+            "the sections were recorded at several times"
+            if time is None
+            else "no section was recorded at this time",
+            where="time",
+            expected=f"one of {', '.join(map(str, times))}",
+            got="none" if time is None else str(time),
+            fix=f"choose one, such as --set time={times[0]}; another is a run of its own",
+        )
+    return replace(sections, tiles=tuple(tile for tile in sections if tile.time == time))
+
+
 def _is_array(source: str) -> bool:
     return is_folder(source) and any(exists(join(source, name)) for name in _MARKERS)
 
