@@ -44,6 +44,7 @@ setup(
     ],
     extras_require={
         "ants": ["antspyx"],
+        "greedy": ["picsl-greedy"],
         "torch": ["torch"],
         "test": [
             "antspyx",
@@ -53,6 +54,7 @@ setup(
             "mypy",
             "ngff-zarr[validate]",
             "ome-zarr-models",
+            "picsl-greedy",
             "psutil",
             "pytest",
             "pytest-xdist",

@@ -15,20 +15,20 @@ register.run(config, step="volume")     # drawn, with its maps, and judged
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
 from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.register.chunk_engine import ChunkEngine
 from warpbeam.kernels.register.linear_fit import LinearModel
-from warpbeam.kernels.register.syn import SynSettings
 from warpbeam.pipelines import fusing, register_numbers, register_plan
 from warpbeam.pipelines.drawing import add_drawing
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import ListJob, Outcome
 from warpbeam.pipelines.plan import Plan
 from warpbeam.pipelines.register_config import RegisterConfig
+from warpbeam.pipelines.register_dense import DenseEngine, check_installed, dense_engine
 from warpbeam.transforms.canvas import OutputSettings
 from warpbeam.transforms.register import chunks, coarse, dense, output, quality, reading, solve
 from warpbeam.transforms.register.frame import FIXED, Frame, PassSettings, forward_uri
@@ -82,19 +82,18 @@ class RegisterJob(ListJob[RegisterConfig]):
             coarse.FitWhole(run, frame, volumes, start), critical=True,
         )  # fmt: skip
         self._add_passes(graph)
-        if frame.overlap:
-            self._add_dense(graph)
+        if self._dense:
+            self._add_dense(graph, self._dense.engine)
         self._add_volume(graph)
 
-    def _add_dense(self, graph: JobGraph) -> None:
-        run, frame, given = self.run_folder, self.frame, self.config.ants
+    def _add_dense(self, graph: JobGraph, engine: ChunkEngine) -> None:
+        run, frame = self.run_folder, self.frame
         level, least = self.config.lattice.finest, self.config.lattice.least_jacobian
-        settings = SynSettings(given.transform, given.accuracy, given.metric)
         before = graph.ledger(f"solve_{len(frame.passes) - 1}")
         graph.map(
-            "dense", [asdict(settings), level],
+            "dense", [repr(engine), level],
             functools.partial(chunks.list_chunks, frame, frame.last, before),
-            dense.RegisterChunk(run, frame, self.volumes, settings, level),
+            dense.RegisterChunk(run, frame, self.volumes, engine, level),
         )  # fmt: skip
         registered = graph.ledger("dense")
         graph.map(
@@ -158,12 +157,12 @@ class RegisterJob(ListJob[RegisterConfig]):
         check = PassSettings(_CHECK_LEVEL, 4 / 3 * given.window_px, 0.0, given.bending_px)
         return Frame(
             (fixed, moving), self.voxels, given.stride_px, self.config.chunks.size_px,
-            self._passes(), check, self.config.ants.overlap_px if self._is_dense else 0,
+            self._passes(), check, self._dense.overlap if self._dense else 0,
         )  # fmt: skip
 
-    @property
-    def _is_dense(self) -> bool:
-        return self.config.engine == "ants"
+    @functools.cached_property
+    def _dense(self) -> DenseEngine | None:
+        return dense_engine(self.config)
 
     def _passes(self) -> tuple[PassSettings, ...]:
         """Coarse to fine: a search, then deformation steps on levels 4, 2 and 1."""
@@ -175,7 +174,7 @@ class RegisterJob(ListJob[RegisterConfig]):
         if given.search_px:
             found.append(PassSettings(4, 2 * window, given.search_px, stiff * _COARSE_BENDING[0]))
         found.append(PassSettings(4, 2 * window, 0.0, stiff * _COARSE_BENDING[1]))
-        if self._is_dense:  # ANTs does the rest
+        if self._dense:  # which does the rest
             return tuple(found)
         if given.finest <= 2:
             found.append(PassSettings(2, 4 / 3 * window, 0.0, stiff * _COARSE_BENDING[2]))
@@ -237,14 +236,8 @@ class RegisterJob(ListJob[RegisterConfig]):
     def check(self) -> None:
         """Refuses channels, landmarks and engines that are not there."""
         _ = self._landmarks
-        if self._is_dense and importlib.util.find_spec("ants") is None:
-            raise InputError(
-                "the engine is not installed",
-                where="engine",
-                expected="the package antspyx for engine ants",
-                got="no such package",
-                fix="pip install warpbeam[ants], or choose engine match",
-            )
+        if self._dense:
+            check_installed(self.config.engine, self._dense)
         given = self.config.volumes
         for name, channel, count in zip(
             ("fixed", "moving"), (given.fixed_channel, given.moving_channel), self.pair.channels,
@@ -268,6 +261,7 @@ class RegisterJob(ListJob[RegisterConfig]):
             self.output_settings,
             direct=direct,
             tiff=self.config.draw.tiff,
+            dense=self._dense,
         )
 
     def numbers(self, graph: JobGraph, seconds: float) -> dict[str, Any]:

@@ -10,6 +10,12 @@ from pydantic import Field, model_validator
 from warpbeam.pipelines.config import JobConfig, Section, VolumeConfig
 
 Triple = tuple[float, float, float]
+Accuracy = Literal["dry", "low", "medium", "high"]
+
+_ADAPTED = (
+    "a chunk that is good already gets one less, and one that gets no better is tried again with "
+    "high"
+)
 
 
 class VolumesConfig(Section):
@@ -120,7 +126,15 @@ class ChunksConfig(Section):
     )  # fmt: skip
 
 
-class AntsConfig(Section):
+class DenseConfig(Section):
+    """What all engines share that register chunks densely."""
+
+    overlap_px: int = Field(
+        16, ge=4, le=512, description="how far a chunk reaches into its neighbours, fixed voxels"
+    )
+
+
+class AntsConfig(DenseConfig):
     """How ANTs registers a chunk (engine: ants; needs the package antspyx)."""
 
     transform: Literal["SyNOnly", "SyN", "Elastic", "BSplineSyN"] = Field(
@@ -128,18 +142,38 @@ class AntsConfig(Section):
         description="model; SyN and Elastic fit an affine map to each chunk first, which ANTs "
         "samples at random, so that two runs differ; BSplineSyN has iterations of its own",
     )
-    accuracy: Literal["dry", "low", "medium", "high"] = Field(
+    accuracy: Accuracy = Field(
         "medium",
         description="iterations on a quarter, half and the whole of the resolution: 1 0 0, "
-        "20 10 0, 40 20 0, 100 70 20; a chunk that is good already gets one less, and one that "
-        "gets no better is tried again with high",
+        f"20 10 0, 40 20 0, 100 70 20; {_ADAPTED}",
     )
     metric: Literal["mattes", "CC"] = Field(
         "mattes", description="mutual information (32 bins), or local correlation (radius 2)"
     )
-    overlap_px: int = Field(
-        16, ge=4, description="how far a chunk reaches into its neighbours, fixed voxels"
+
+
+class GreedyConfig(DenseConfig):
+    """How greedy registers a chunk (engine: greedy; needs the package picsl-greedy)."""
+
+    accuracy: Accuracy = Field(
+        "medium",
+        description="iterations on a quarter, half and the whole of the resolution: 1 0 0, "
+        f"40 20 0, 100 50 0, 100 70 20; {_ADAPTED}",
     )
+    metric: Literal["NCC", "NMI", "SSD"] = Field(
+        "NCC", description="local correlation, mutual information, or squared differences"
+    )
+    ncc_radius_px: int = Field(
+        2, ge=1, le=16, description="half the width of what NCC compares, voxels of a level"
+    )
+    step_smoothing_px: float = Field(
+        1.7, gt=0, le=32,
+        description="Gaussian scale that smooths every step, voxels of a level",
+    )  # fmt: skip
+    warp_smoothing_px: float = Field(
+        0.7, gt=0, le=32,
+        description="Gaussian scale that smooths the sum of all steps after each, same unit",
+    )  # fmt: skip
 
 
 class ExportConfig(Section):
@@ -167,11 +201,11 @@ class RegisterConfig(JobConfig):
 
     fixed: str = Field(description="volume that stays: TIFF, OME-TIFF, NIfTI, OME-Zarr, Zarr or N5")
     moving: str = Field(description="volume that is moved onto it")
-    engine: Literal["match", "ants", "none"] = Field(
+    engine: Literal["match", "ants", "greedy", "none"] = Field(
         "match",
-        description="match: chunks emit matches, and one field is solved from all of them; ants: "
-        "coarse matches, then overlapping chunks by ANTs, whose displacements are blended; none: "
-        "the coarse map alone is drawn",
+        description="match: chunks emit matches, and one field is solved from all of them; ants "
+        "and greedy: coarse matches, then overlapping chunks by these, whose displacements are "
+        "blended; none: the coarse map alone is drawn",
     )
     volumes: VolumesConfig = VolumesConfig()
     coarse: CoarseConfig = CoarseConfig()
@@ -179,6 +213,7 @@ class RegisterConfig(JobConfig):
     landmarks: LandmarksConfig = LandmarksConfig()
     chunks: ChunksConfig = ChunksConfig()
     ants: AntsConfig = AntsConfig()
+    greedy: GreedyConfig = GreedyConfig()
     export: ExportConfig = ExportConfig()
     draw: DrawConfig = DrawConfig()
     volume: VolumeConfig = VolumeConfig()

@@ -10,6 +10,7 @@ import math
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.pipelines import estimate
 from warpbeam.pipelines.plan import Plan, StagePlan
+from warpbeam.pipelines.register_dense import DenseEngine
 from warpbeam.transforms.canvas import OutputSettings, canvas_on, volume_spec
 from warpbeam.transforms.register.frame import FIXED, MOVING, Frame
 from warpbeam.transforms.storage.run_folder import RunFolder
@@ -26,8 +27,6 @@ _RENDER_VOXELS_PER_S = 15e6
 _BYTES_PER_NODE = 3000
 _FFT_MEMORY = 350_000_000  # of the scan: copies of 64 voxels a side, twice as wide
 _FACTOR_MEMORY = 350_000_000  # of the coarsest level of the solver
-_ANTS_BYTES_PER_VOXEL = 380
-_ANTS_VOXELS_PER_S = 0.2e6
 _BYTES_PER_VOXEL = 40  # of a chunk with its surroundings
 
 
@@ -39,6 +38,7 @@ def plan(
     *,
     direct: bool,
     tiff: bool,
+    dense: DenseEngine | None,
 ) -> Plan:
     """The plan of a `register` job; `direct`: both files can be read in parts."""
     spec, size = nominal_spec(run, frame, output), estimate.itemsize(tiles)
@@ -59,7 +59,7 @@ def plan(
             _JAX_MEMORY + _FACTOR_MEMORY + _BYTES_PER_NODE * nodes,
             len(frame.passes) * nodes / _NODES_PER_S,
         ),
-        *([_dense(frame)] if frame.overlap else []),
+        *([_dense(frame, dense)] if dense else []),
         StagePlan(
             "render", math.prod(-(-n // s) for n, s in zip(spec.shape, spec.shard, strict=True)),
             voxels[MOVING] * size, voxels[FIXED] * size * 4 // 3, round(shard * size * 6 + 60e6),
@@ -92,13 +92,13 @@ def _matching(frame: Frame, number: int) -> StagePlan:
     )  # fmt: skip
 
 
-def _dense(frame: Frame) -> StagePlan:
-    """ANTs on all chunks."""
+def _dense(frame: Frame, dense: DenseEngine) -> StagePlan:
+    """The engine on all chunks."""
     region = max(frame.overlapping(b, 1)[1].size for b in frame.blocks.indices())
     count = len(frame.blocks)
     return StagePlan(
-        "dense", count, 8 * count * region, 0, _ANTS_BYTES_PER_VOXEL * region,
-        count * region / _ANTS_VOXELS_PER_S,
+        "dense", count, 8 * count * region, 0, dense.bytes_per_voxel * region,
+        count * region / dense.voxels_per_s,
     )  # fmt: skip
 
 

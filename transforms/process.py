@@ -26,8 +26,8 @@ def set_up_process() -> None:
     threadpool_limits(1)
 
 
-def set_up_ants() -> None:
-    """One thread per call of ITK. Takes effect if ANTs was not imported before."""
+def set_up_itk() -> None:
+    """One thread per call of ITK. Takes effect if ITK was not loaded before."""
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 
 

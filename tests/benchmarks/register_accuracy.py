@@ -4,7 +4,7 @@ python tests/benchmarks/register_accuracy.py --volume fix.tif --shape 120 224 22
 python tests/benchmarks/register_accuracy.py --shape 96 128 128              # filaments
 python tests/benchmarks/register_accuracy.py --volume fix.tif --shape 64 96 96
 python tests/benchmarks/register_accuracy.py --volume fix.tif --peers ants greedy
-python tests/benchmarks/register_accuracy.py --volume fix.tif --set engine=ants --peers ants
+python tests/benchmarks/register_accuracy.py --volume fix.tif --set engine=greedy --peers greedy
 
 The error is the end-point error over the voxels whose truth stays in view, voxels. The job is run
 twice: the first time compiles. Peers get their own affine first, and of their usual settings those
@@ -131,8 +131,8 @@ def ants_peer(pair: Pair) -> dict[str, object]:
 
 
 def greedy_peer(pair: Pair) -> dict[str, object]:
-    import SimpleITK  # type: ignore[import-not-found]
-    from picsl_greedy import Greedy3D  # type: ignore[import-not-found]
+    import SimpleITK
+    from picsl_greedy import Greedy3D
 
     fixed, moving = (
         SimpleITK.GetImageFromArray(v.astype(np.float32)) for v in (pair.fixed, pair.moving)

@@ -1,8 +1,8 @@
-"""Chunks -> dense displacements by ANTs, blended at the nodes into the field.
+"""Chunks -> dense displacements by an engine, blended at the nodes into the field.
 
 Chunks overlap. Each is drawn through the field so far and registered by itself; its displacement is
-kept at the nodes with a weight that falls to its rim. A chunk that ANTs should not see, or makes
-no better, or on which it fails, leaves its nodes to its neighbours, or to the field so far.
+kept at the nodes with a weight that falls to its rim. A chunk that the engine should not see, or
+makes no better, or on which it fails, leaves its nodes to its neighbours, or to the field so far.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from warpbeam.kernels.maps.coordinate_map import CoordinateMap, on_lattice
 from warpbeam.kernels.maps.interpolate import offsets_at
 from warpbeam.kernels.maps.irregular import jacobian
 from warpbeam.kernels.maps.rescale import rescale
+from warpbeam.kernels.register.chunk_engine import ChunkEngine, improved, unfit
 from warpbeam.kernels.register.measure import moved_field, total_map
 from warpbeam.kernels.register.partition import blend, ramp
-from warpbeam.kernels.register.syn import SynSettings, improved, unfit
 from warpbeam.kernels.warp.image import needed, warp_image
 from warpbeam.kernels.warp.source import Source
 from warpbeam.transforms.keys import NodesKey
-from warpbeam.transforms.process import set_up_ants, set_up_jax
+from warpbeam.transforms.process import set_up_itk, set_up_jax
 from warpbeam.transforms.register.chunks import load_field
 from warpbeam.transforms.register.coarse import load_coarse
 from warpbeam.transforms.register.frame import FIXED, MOVING, Frame, dense_uri, field_uri
@@ -46,14 +46,14 @@ class RegisterChunk:
         run: RunFolder,
         frame: Frame,
         volumes: VolumeSettings,
-        settings: SynSettings,
+        engine: ChunkEngine,
         level: int,
     ) -> None:
         self._run, self._frame, self._volumes = run, frame, volumes
-        self._settings, self._level = settings, level
+        self._engine, self._level = engine, level
 
     def setup(self) -> None:
-        set_up_ants()
+        set_up_itk()
         set_up_jax()
         self._reader = VolumeReader(self._run, self._volumes)
 
@@ -67,8 +67,8 @@ class RegisterChunk:
         said: Record = {}
         if why is None:
             with _one_at_a_time:
-                found = improved(fixed, moving, self._settings)
-            said = {"accuracy": found.preset, "ncc_before": found.before, "ncc": found.after}
+                found = improved(fixed, moving, self._engine)
+            said = {"accuracy": found.accuracy, "ncc_before": found.before, "ncc": found.after}
             if found.displacement is None:
                 why = "no better than before"
             else:
