@@ -39,9 +39,10 @@ class VolumesConfig(Section):
 class CoarseConfig(Section):
     """The first, linear map, from reduced volumes."""
 
-    start: Literal["scan", "moments", "physical"] = Field(
+    start: Literal["scan", "features", "moments", "physical"] = Field(
         "scan",
-        description="scan: every shift of whole volumes is tried; moments: their centres of mass "
+        description="scan: every shift of whole volumes is tried; features: bright and dark blobs "
+        "are matched first, however the moving volume is turned; moments: centres of mass "
         "meet; physical: the corners of both volumes are one point",
     )
     initial: str | None = Field(

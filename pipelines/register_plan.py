@@ -25,7 +25,7 @@ _PATCHES_PER_S = 400
 _NODES_PER_S = 12e3
 _RENDER_VOXELS_PER_S = 15e6
 _BYTES_PER_NODE = 3000
-_FFT_MEMORY = 350_000_000  # of the scan: copies of 64 voxels a side, twice as wide
+_FFT_MEMORY = 600_000_000  # of the scan: a copy of 64 voxels a side, and a turned one
 _FACTOR_MEMORY = 350_000_000  # of the coarsest level of the solver
 _BYTES_PER_VOXEL = 40  # of a chunk with its surroundings
 

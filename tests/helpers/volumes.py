@@ -29,9 +29,13 @@ class Pair:
 
 
 def make_pair(
-    shape: tuple[int, int, int] = (40, 72, 80), *, amplitude: float = 1.5, shift: float = 4.0
+    shape: tuple[int, int, int] = (40, 72, 80),
+    *,
+    amplitude: float = 1.5,
+    shift: float = 4.0,
+    degrees: float = 2.0,
 ) -> Pair:
-    angle = np.deg2rad(2.0)
+    angle = np.deg2rad(degrees)
     turn = np.eye(3)
     turn[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     linear = 1.02 * turn

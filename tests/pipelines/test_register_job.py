@@ -278,6 +278,15 @@ def test_centres_of_mass_lead_to_the_same_map(files, tmp_path):
     assert np.median(errors(tmp_path / "out")) < 0.1
 
 
+def test_features_find_a_volume_that_lies_turned(tmp_path):
+    pair = make_pair(degrees=120.0)
+    files = write_pair(tmp_path, pair)
+    assert register(files, tmp_path / "scanned", step="coarse", expect=1).stopped
+    outcome = register(files, tmp_path / "out", coarse={"start": "features"})
+    assert outcome.numbers["start_score"] > 8
+    assert np.median(errors(tmp_path / "out", pair)) < 0.1
+
+
 def test_a_start_far_from_any_scan_and_the_export_for_itk(files, tmp_path):
     start = tmp_path / "start.json"
     start.write_text(json.dumps({"matrix": PAIR.matrix.tolist()}))

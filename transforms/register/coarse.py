@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _SAMPLE = (24, 24, 24)
 _SAMPLES = 300
 Matrix = tuple[tuple[float, ...], ...]
+Start = Literal["scan", "features", "moments", "physical"]
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,15 @@ class CoarseSettings:
     """How whole volumes are laid on one another.
 
     Attributes:
-        start: "scan": every shift is tried; "moments": centres of mass meet; "physical": as voxel
-            sizes and corners say.
+        start: "scan": every shift is tried; "features": blobs in any position, and then every
+            shift; "moments": centres of mass meet; "physical": as voxel sizes and corners say.
         model: of the linear map, see `kernels.register.whole.refine`; "none" keeps the start.
         degrees: largest turn about each axis that the scan tries.
         least_score: a scan that scores less found nothing, see `kernels.register.whole`.
         given: a matrix in place of the corners, fixed voxel to moving voxel.
     """
 
-    start: Literal["scan", "moments", "physical"]
+    start: Start
     model: StagedModel | Literal["none"]
     degrees: float
     least_score: float
@@ -85,7 +86,7 @@ class FitWhole:
         set_up_jax()
 
     def __call__(self, key: Key, payload: Any) -> Record:
-        from warpbeam.kernels.register.whole import moments, refine, scan
+        from warpbeam.kernels.register.whole import refine
 
         frame, given = self._frame, self._settings
         reader = VolumeReader(self._run, self._volumes)
@@ -96,15 +97,8 @@ class FitWhole:
         _check(fixed, moving)
         down, back = (up(frame.factors(which, frame.coarse)) for which in (FIXED, MOVING))
         first = frame.physical() if given.given is None else affine.homogeneous(given.given)
-        matrix = np.linalg.inv(back) @ first @ down
-        score, spread, pairs = None, None, 0
-        if given.start == "scan":
-            found = scan(fixed, moving, matrix, most_degrees=given.degrees)
-            score, matrix = float(found.score), found.matrix
-            if not score >= given.least_score:
-                raise _unlike(score, given.least_score)
-        elif given.start == "moments":
-            matrix = moments(fixed, moving, matrix)
+        matrix, score = self._started(fixed, moving, np.linalg.inv(back) @ first @ down)
+        spread, pairs = None, 0
         if given.model != "none":
             matrix, fit = refine(fixed, moving, matrix, given.model)
             if fit is not None:
@@ -123,6 +117,25 @@ class FitWhole:
         }
         store.write_json(coarse_uri(self._run), record)
         return record
+
+    def _started(
+        self, fixed: Any, moving: Any, matrix: affine.Matrix
+    ) -> tuple[affine.Matrix, float | None]:
+        """Where the moving volume lies, roughly, and the score of the scan, if there was one."""
+        from warpbeam.kernels.register.constellations import match_constellations
+        from warpbeam.kernels.register.whole import moments, scan
+
+        given, frame = self._settings, self._frame
+        if given.start == "physical":
+            return matrix, None
+        if given.start == "moments":
+            return moments(fixed, moving, matrix), None
+        if given.start == "features":
+            matrix = match_constellations(fixed, moving, matrix, frame.size(frame.coarse))
+        found = scan(fixed, moving, matrix, most_degrees=given.degrees)
+        if not found.score >= given.least_score:
+            raise _unlike(float(found.score), given.least_score)
+        return found.matrix, float(found.score)
 
     def _tone(
         self,
@@ -178,6 +191,6 @@ def _unlike(score: float, least: float) -> InputError:
         where="fixed and moving",
         expected=f"a correlation of {least:g} standard deviations (coarse.least_score)",
         got=f"{score:.2g}",
-        fix="check that they overlap and show the same stain; try coarse.rotation_deg, or give a "
-        "start and set coarse.start=physical",
+        fix="check that they overlap and show the same stain; try coarse.start=features if one is "
+        "turned, or give a start and set coarse.start=physical",
     )
