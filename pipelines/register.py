@@ -14,9 +14,9 @@ register.run(config, step="volume")     # drawn, with its maps, and judged
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any, Literal
 
 from warpbeam.kernels.geometry import affine
@@ -73,12 +73,13 @@ class RegisterJob(ListJob[RegisterConfig]):
         fusing.add_convert(graph, run, self.tiles, self.sources)
         listing = functools.partial(reading.list_blocks, run, frame, graph.ledger("convert"))
         graph.map(
-            "reduce", [asdict(frame), asdict(volumes)], listing,
+            "reduce", [dataclasses.asdict(frame), dataclasses.asdict(volumes)], listing,
             reading.ReduceBlock(run, frame, volumes), critical=True,
         )  # fmt: skip
         start = self.coarse_settings
         graph.map(
-            "coarse", asdict(start), functools.partial(coarse.one_start, graph.ledger("reduce")),
+            "coarse", dataclasses.asdict(start),
+            functools.partial(coarse.one_start, graph.ledger("reduce")),
             coarse.FitWhole(run, frame, volumes, start), critical=True,
         )  # fmt: skip
         self._add_passes(graph)
@@ -106,7 +107,7 @@ class RegisterJob(ListJob[RegisterConfig]):
         matching = chunks.MatchChunk(run, frame, self.volumes)
         least, points = self.config.lattice.least_jacobian, self._landmarks
         solving = solve.SolveField(run, frame, least, points)
-        settings = [least, None if points is None else asdict(points)]
+        settings = [least, None if points is None else dataclasses.asdict(points)]
         before = "coarse"
         for number in range(len(frame.passes)):
             match, field = f"match_{number}", f"solve_{number}"
@@ -124,7 +125,7 @@ class RegisterJob(ListJob[RegisterConfig]):
         last = graph.ledger(frame.last_stage)
         maps = output.MapSettings(self.voxels, wanted.unit, self.config.export.itk)
         graph.map(
-            "maps", asdict(maps), functools.partial(output.one_map, last),
+            "maps", dataclasses.asdict(maps), functools.partial(output.one_map, last),
             output.StoreMaps(run, frame, maps), critical=True,
         )  # fmt: skip
         add_drawing(
@@ -174,6 +175,7 @@ class RegisterJob(ListJob[RegisterConfig]):
         if given.search_px:
             found.append(PassSettings(4, 2 * window, given.search_px, stiff * _COARSE_BENDING[0]))
         found.append(PassSettings(4, 2 * window, 0.0, stiff * _COARSE_BENDING[1]))
+        found += [dataclasses.replace(found[-1], again=True)] * given.retries
         if self._dense:  # which does the rest
             return tuple(found)
         if given.finest <= 2:

@@ -97,6 +97,11 @@ class LatticeConfig(Section):
     steps: int = Field(
         2, ge=1, le=10, description="passes on the finest level; the second gains a tenth"
     )
+    retries: int = Field(
+        2, ge=0, le=10,
+        description="how often the coarse matches are repeated where windows correlate less than "
+        "most, with ten times their weight, so that the field follows further there",
+    )  # fmt: skip
     least_jacobian: float = Field(
         0.1, gt=0, lt=1, description="least volume of a cell beside that of the coarse map"
     )

@@ -13,7 +13,14 @@ from warpbeam.kernels.maps.rescale import rescale
 from warpbeam.transforms.keys import NodesKey
 from warpbeam.transforms.process import set_up_jax
 from warpbeam.transforms.register.coarse import load_coarse
-from warpbeam.transforms.register.frame import FIXED, MOVING, Frame, field_uri, matches_uri
+from warpbeam.transforms.register.frame import (
+    FIXED,
+    MOVING,
+    Frame,
+    field_uri,
+    matches_uri,
+    poor_uri,
+)
 from warpbeam.transforms.register.reading import VolumeReader, VolumeSettings
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import fields
@@ -70,7 +77,11 @@ class MatchChunk:
 
     def __call__(self, key: NodesKey, payload: Any) -> Record:
         frame, nodes = self._frame, self._frame.blocks.box(key.block)
+        wanted = self._wanted(key.section, nodes)
+        if not wanted.any():
+            return {"bytes_read": 0, "bytes_written": 0, "known": 0.0}
         found, read = self._measured(key.section, nodes)
+        found[:, ~wanted] = np.nan
         array = fields.create(
             matches_uri(self._run, key.section),
             (CHANNELS, *frame.lattice.shape),
@@ -82,6 +93,12 @@ class MatchChunk:
             "bytes_written": array.write(box, found),
             "known": float(np.isfinite(found[0]).mean()),
         }
+
+    def _wanted(self, number: int, nodes: Box) -> np.ndarray[Any, Any]:
+        """The nodes that are measured in a pass."""
+        if not self._frame.look(number).again:
+            return np.ones(nodes.shape, bool)
+        return fields.load(poor_uri(self._run, number - 1)).read(nodes) > 0
 
     def _measured(self, number: int, nodes: Box) -> tuple[np.ndarray[Any, Any], int]:
         seen = self._seen(number, nodes)

@@ -40,12 +40,15 @@ class PassSettings:
         window: width of what is compared.
         search: how far it is looked for; 0 for a deformation step.
         bending: stiffness of the field behind it, see `kernels.register.joint_field`.
+        again: only nodes that the passes before left poor are measured, see
+            `kernels.register.poor`.
     """
 
     level: int
     window: float
     search: float
     bending: float
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,10 @@ class Frame:
     def look(self, number: int) -> PassSettings:
         """A pass, or the check behind the last field."""
         return self.check if number > self.last else self.passes[number]
+
+    def seeks_poor(self, number: int) -> bool:
+        """Whether a pass adds to the nodes that are measured again."""
+        return any(p.again for p in self.passes[number : number + 2])
 
     @property
     def last(self) -> int:
@@ -238,6 +245,11 @@ def matches_uri(run: RunFolder, number: int) -> str:
 def field_uri(run: RunFolder, number: int) -> str:
     """The displacement behind a pass: [3, *nodes], fixed voxels."""
     return _work(run, f"field_{number}")
+
+
+def poor_uri(run: RunFolder, number: int) -> str:
+    """The nodes that were poor in a pass or one before: [*nodes], 1 or 0."""
+    return _work(run, f"poor_{number}")
 
 
 def held_out_uri(run: RunFolder) -> str:

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
-from warpbeam.kernels.maps.coordinate_map import CoordinateMap, on_lattice
+from warpbeam.kernels.maps.coordinate_map import on_lattice
 from warpbeam.kernels.maps.irregular import jacobian
 from warpbeam.kernels.register.held_out import held_out
 from warpbeam.kernels.register.joint_field import JointField, solve_unfolded
 from warpbeam.kernels.register.landmarks import with_landmarks
 from warpbeam.kernels.register.measure import moved_field
+from warpbeam.kernels.register.poor import poor_nodes, weights
 from warpbeam.transforms.register.chunks import CHANNELS, UPPER, load_field
 from warpbeam.transforms.register.coarse import load_coarse
-from warpbeam.transforms.register.frame import Frame, field_uri, held_out_uri, matches_uri
+from warpbeam.transforms.register.frame import (
+    Frame,
+    field_uri,
+    held_out_uri,
+    matches_uri,
+    poor_uri,
+)
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import fields, store
 from warpbeam.transforms.storage.errors import InputError
@@ -27,6 +34,21 @@ from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 
 Values = Float[np.ndarray, "channel *nodes"]
+Grid = Float[np.ndarray, "*nodes"]
+Information = Float[np.ndarray, "3 3 *nodes"]
+Nodes = Bool[np.ndarray, "*nodes"]
+
+
+class Matched(NamedTuple):
+    """Attributes:
+    target: where the matches want the nodes, shortest edges of a fixed voxel; NaN for none.
+    information: their inverse covariance; 0 for none.
+    ncc: their correlation.
+    """
+
+    target: Values
+    information: Information
+    ncc: Grid
 
 
 def one_field(number: int, matched: Ledger) -> Iterator[Unit]:
@@ -65,7 +87,10 @@ class SolveField:
         number, frame = key[1], self._frame
         before = load_field(self._run, frame, number - 1)
         edges = np.reshape(frame.edges, (3, 1, 1, 1))
-        target, information = self._matches(number, before)
+        target, information, ncc = self._matches(number)
+        information = information * weights(self._poor(number, ncc))
+        if self._landmarks is not None:
+            target, information = self._with_landmarks(self._landmarks, target, information)
         last = number == len(frame.passes) - 1
         if not np.isfinite(target[0]).any():
             if last:
@@ -80,21 +105,44 @@ class SolveField:
             self._store_held_out(held_out(target, information, stride, **asked))
         return self._stored(number, found)
 
-    def _matches(
-        self, number: int, before: CoordinateMap
-    ) -> tuple[Values, Float[np.ndarray, "3 3 *nodes"]]:
-        """Where matches and landmarks want the nodes, shortest edges of a fixed voxel, and their
-        inverse covariance; NaN and 0 where there is none."""
+    def _matches(self, number: int) -> Matched:
+        """Of a pass; what is not measured again is as in the pass before."""
+        if not self._frame.passes[number].again:
+            return self._measured(number)
+        before, again = self._matches(number - 1), self._poor_so_far(number - 1)
+        if not again.any():
+            return before
+        own = self._measured(number)
+        anew = again & np.isfinite(own.ncc)
+        return Matched(*(np.where(anew, new, old) for new, old in zip(own, before, strict=True)))
+
+    def _measured(self, number: int) -> Matched:
         frame = self._frame
         values = np.full((CHANNELS, *frame.lattice.shape), np.nan)
         if store.exists(matches_uri(self._run, number)):  # else every chunk failed
             values = fields.load(matches_uri(self._run, number)).read().astype(np.float64)
         edges = np.reshape(frame.edges, (3, 1, 1, 1))
+        before = load_field(self._run, frame, number - 1)
         target = moved_field(before, values[:3] / edges) * edges
-        information = _information(values)
-        if self._landmarks is None:
-            return target, information
-        return self._with_landmarks(self._landmarks, target, information)
+        return Matched(target, _information(values), values[9])
+
+    def _poor(self, number: int, ncc: Grid) -> Nodes:
+        """The nodes that are poor in this pass or were in one before; stored for the next ones."""
+        frame, given = self._frame, self._frame.passes[number]
+        found = self._poor_so_far(number - 1)
+        if frame.seeks_poor(number):
+            strides = zip(frame.lattice.stride, frame.edges, strict=True)
+            reach = tuple(round(given.window / 2 / (s * e)) for s, e in strides)
+            found = found | poor_nodes(ncc, reach)
+        whole = Box.of_shape(found.shape)
+        array = fields.create(poor_uri(self._run, number), whole.shape, whole.shape)
+        array.write(whole, found.astype(np.float32))
+        return found
+
+    def _poor_so_far(self, number: int) -> Nodes:
+        if number < 0:
+            return np.zeros(self._frame.lattice.shape, bool)
+        return np.asarray(fields.load(poor_uri(self._run, number)).read() > 0)
 
     def _stored(self, number: int, found: JointField) -> Record:
         frame = self._frame
@@ -106,8 +154,8 @@ class SolveField:
         return {"bytes_written": written, **_figures(found, folds)}
 
     def _with_landmarks(
-        self, given: Landmarks, target: Values, information: Float[np.ndarray, "3 3 *nodes"]
-    ) -> tuple[Values, Float[np.ndarray, "3 3 *nodes"]]:
+        self, given: Landmarks, target: Values, information: Information
+    ) -> tuple[Values, Information]:
         """The matrix leads to where they are in the moving volume from `point + offset`."""
         frame, points = self._frame, np.array(given.fixed)
         back = np.linalg.inv(load_coarse(self._run).matrix)
@@ -119,7 +167,7 @@ class SolveField:
         fields.create(held_out_uri(self._run), whole.shape, whole.shape).write(whole, apart)
 
 
-def _information(values: Values) -> Float[np.ndarray, "3 3 *nodes"]:
+def _information(values: Values) -> Information:
     out = np.zeros((3, 3, *values.shape[1:]))
     out[UPPER] = np.nan_to_num(values[3:9])
     out[UPPER[::-1]] = out[UPPER]
