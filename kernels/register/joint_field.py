@@ -68,7 +68,7 @@ def solve_field(
 
     Args:
         target: offsets that the matches want, voxels; NaN for none.
-        information: inverse covariance of each, voxels^-2, symmetric.
+        information: inverse covariance of each, voxels^-2, symmetric; finite everywhere.
         stride: voxels between nodes.
         bending_px: wavelength of which bending leaves half to matches of information 1 on
             every node.
@@ -83,17 +83,16 @@ def solve_field(
     if not known.any():
         raise ValueError("there is no match")
     goal = np.where(known, target, 0.0)
-    matrix = np.where(known, information, 0.0)
-    system = _System(matrix, stride, bending_px)
+    system = _System(information, known, stride, bending_px)
     u = np.zeros_like(goal) if start is None else start.astype(np.float64)
-    u = system.solve(goal, np.ones(known.shape), u)
-    squared = _squared(u, goal, matrix)
+    u = system.solve(goal, known.astype(np.float64), u)
+    squared = _squared(u, goal, information)
     noise = axis_scale(squared[known], len(goal), _LEAST_SCALE)
     scale, kept = 2 * noise, np.zeros(known.shape)
     for _ in range(_ROUNDS):
         before, kept = kept, np.where(known, geman_mcclure(squared, scale), 0.0)
         u = system.solve(goal, kept, u)
-        squared = _squared(u, goal, matrix)
+        squared = _squared(u, goal, information)
         noise = axis_scale(squared[known], len(goal), _LEAST_SCALE)
         settled, scale = scale < 1.1 * noise, max(noise, scale / _SHRINK)
         if settled and np.abs(kept - before).mean() <= _SETTLED:
@@ -108,18 +107,22 @@ class _System:
     """The curvature of the energy, and solves with it."""
 
     def __init__(
-        self, information: Information, stride: tuple[float, ...], bending_px: float
+        self,
+        information: Information,
+        known: Bool[np.ndarray, "*nodes"],
+        stride: tuple[float, ...],
+        bending_px: float,
     ) -> None:
         self._information = information
+        self._kept = known.astype(np.float64)
         self._forms = bending_forms(stride, bending_px)
         self._shape = (len(stride), *information.shape[2:])
-        self._weighted = information
-        weight = np.trace(information) / len(stride)
+        weight = np.where(known, np.trace(information), 0.0) / len(stride)
         self._cycle = LatticeMultigrid(self._forms, weight, len(stride))
 
     def solve(self, goal: Field, kept: Grid, start: Field) -> Field:
-        self._weighted = self._information * kept
-        right = _product(self._weighted, goal - start)
+        self._kept = kept
+        right = self._pull(goal - start)
         add_product(self._forms, -start, right)
 
         def precondition(residual: np.ndarray) -> np.ndarray:
@@ -132,9 +135,15 @@ class _System:
 
     def __matmul__(self, x: Float[np.ndarray, " nk"]) -> Float[np.ndarray, " nk"]:
         field = x.reshape(self._shape)
-        out = _product(self._weighted, field)
+        out = self._pull(field)
         add_product(self._forms, field, out)
         return out.ravel()
+
+    def _pull(self, x: Field) -> Field:
+        """Of the matches, each with what is left of its weight."""
+        pull = _product(self._information, x)
+        pull *= self._kept
+        return pull
 
 
 def _product(information: Information, x: Field) -> Field:

@@ -124,7 +124,7 @@ class SolveField:
         edges = np.reshape(frame.edges, (3, 1, 1, 1))
         before = load_field(self._run, frame, number - 1)
         target = moved_field(before, values[:3] / edges) * edges
-        return Matched(target, _information(values), values[9])
+        return Matched(target, _information(values), values[9].copy())  # the rest goes
 
     def _poor(self, number: int, ncc: Grid) -> Nodes:
         """The nodes that are poor in this pass or were in one before; stored for the next ones."""
