@@ -31,6 +31,9 @@ LIMITS = {
         r["residual_px"]["median"] < 0.5 * r["before_px"]["median"]
         and r["blocks_vs_chain_px"]["median"] < 0.1
     ),
+    "align_limit.py": lambda r: (
+        max(r["least_step_error_px"]) < min(0.45, max(r["tissue_step_px"]["deviation"]) + 0.01)
+    ),
     "align_speed.py": lambda r: r["residual_px"]["median"] < 1 and r["source_mpx_per_cpu_s"] > 0,
     "align_memory.py": lambda r: r["growth"] < 1.2,
     "register_accuracy.py": lambda r: (
