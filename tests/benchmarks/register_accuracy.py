@@ -4,6 +4,7 @@ python tests/benchmarks/register_accuracy.py --volume fix.tif --shape 120 224 22
 python tests/benchmarks/register_accuracy.py --shape 96 128 128              # filaments
 python tests/benchmarks/register_accuracy.py --volume fix.tif --shape 64 96 96
 python tests/benchmarks/register_accuracy.py --volume fix.tif --peers ants greedy
+python tests/benchmarks/register_accuracy.py --volume fix.tif --bump 45 --set lattice.retries=0
 python tests/benchmarks/register_accuracy.py --volume fix.tif --set engine=greedy --peers greedy
 
 The error is the end-point error over the voxels whose truth stays in view, voxels. The job is run
@@ -169,6 +170,7 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=(96, 128, 128))
     parser.add_argument("--sigma", type=float, default=24.0, help="of the warp, voxels")
     parser.add_argument("--largest", type=float, default=5.0, help="of the warp, voxels")
+    parser.add_argument("--bump", type=float, default=0.0, help="drags one place so far, voxels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--peers", nargs="*", default=(), choices=("ants", "greedy"))
@@ -179,7 +181,9 @@ def main() -> None:
     shape = tuple(options.shape)
     source = real_source(options.volume, shape) if options.volume else filaments(
         shape, seed=options.seed)  # fmt: skip
-    pair = make_pair(source, sigma=options.sigma, largest=options.largest, seed=options.seed)
+    pair = make_pair(
+        source, sigma=options.sigma, largest=options.largest, bump=options.bump, seed=options.seed
+    )
     result: dict[str, object] = {
         "shape": list(source.shape),
         "before": measured(pair, np.zeros_like(pair.truth)),

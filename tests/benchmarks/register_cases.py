@@ -79,10 +79,12 @@ def make_pair(
     *,
     sigma: float = 24.0,
     largest: float = 5.0,
+    bump: float = 0.0,
     matrix: np.ndarray | None = None,
     seed: int = 0,
 ) -> Pair:
-    """A pair from a source volume with values of 0 to 1."""
+    """A pair from a source volume with values of 0 to 1; with a `bump`, one place of it is
+    dragged along x by so many voxels."""
     rng = np.random.default_rng(seed + 1)
     shape = source.shape
     matrix = affine_matrix(shape) if matrix is None else matrix
@@ -90,6 +92,7 @@ def make_pair(
     truth = np.tensordot(matrix[:3, :3] - np.eye(3), grid, 1) + matrix[:3, 3].reshape(3, 1, 1, 1)
     if largest:
         truth = truth + smooth_field(shape, sigma=sigma, largest=largest, seed=seed)
+    truth[2] += bump * _bell(grid)
     at = grid + truth
     limit = np.reshape(shape, (3, 1, 1, 1)) - 1
     seen = ((at >= 0) & (at <= limit)).all(axis=0)
@@ -99,6 +102,15 @@ def make_pair(
     moving = np.clip(source, 0, None) ** _GAMMA * bias
     fixed, moving = (im + _NOISE * rng.normal(size=shape) for im in (fixed, moving))
     return Pair(_stored(fixed), _stored(moving), truth, seen)
+
+
+def _bell(grid: np.ndarray) -> np.ndarray:
+    """1 in one place of a volume, falling off within a half, a sixth and a quarter of its sides."""
+    shape = np.reshape(grid.shape[1:], (3, 1, 1, 1))
+    middle, width = (
+        shape * np.reshape(v, (3, 1, 1, 1)) for v in ((1 / 2, 2 / 3, 2 / 3), (1 / 2, 1 / 6, 1 / 4))
+    )
+    return np.exp(-(((grid - middle) / width) ** 2).sum(axis=0) / 2)
 
 
 def _stored(values: np.ndarray) -> np.ndarray:
