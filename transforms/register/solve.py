@@ -87,17 +87,19 @@ class SolveField:
         number, frame = key[1], self._frame
         before = load_field(self._run, frame, number - 1)
         edges = np.reshape(frame.edges, (3, 1, 1, 1))
+        last = number == len(frame.passes) - 1
+        if frame.passes[number].again and not (last or self._poor_so_far(number - 1).any()):
+            self._store_poor(number, np.zeros(frame.lattice.shape, bool))
+            return self._stored(number, _unmatched(before.u * edges))
         target, information, ncc = self._matches(number)
         information = information * weights(self._poor(number, ncc))
         if self._landmarks is not None:
             target, information = self._with_landmarks(self._landmarks, target, information)
-        last = number == len(frame.passes) - 1
         if not np.isfinite(target[0]).any():
             if last:
                 raise _no_match(number)
             # volumes of a few voxels of a coarse level show nothing there: finer ones may
-            found = JointField(before.u * edges, *[np.full(target.shape[1:], np.nan)] * 2)
-            return self._stored(number, found)
+            return self._stored(number, _unmatched(before.u * edges))
         stride = tuple(s * e for s, e in zip(frame.lattice.stride, frame.edges, strict=True))
         asked = {"bending_px": frame.passes[number].bending, "start": before.u * edges}
         found = solve_unfolded(target, information, stride, least_jacobian=self._least, **asked)
@@ -134,10 +136,13 @@ class SolveField:
             strides = zip(frame.lattice.stride, frame.edges, strict=True)
             reach = tuple(round(given.window / 2 / (s * e)) for s, e in strides)
             found = found | poor_nodes(ncc, reach)
-        whole = Box.of_shape(found.shape)
-        array = fields.create(poor_uri(self._run, number), whole.shape, whole.shape)
-        array.write(whole, found.astype(np.float32))
+        self._store_poor(number, found)
         return found
+
+    def _store_poor(self, number: int, poor: Nodes) -> None:
+        whole = Box.of_shape(poor.shape)
+        array = fields.create(poor_uri(self._run, number), whole.shape, whole.shape)
+        array.write(whole, poor.astype(np.float32))
 
     def _poor_so_far(self, number: int) -> Nodes:
         if number < 0:
@@ -165,6 +170,12 @@ class SolveField:
     def _store_held_out(self, apart: Float[np.ndarray, "*nodes"]) -> None:
         whole = Box.of_shape(apart.shape)
         fields.create(held_out_uri(self._run), whole.shape, whole.shape).write(whole, apart)
+
+
+def _unmatched(offsets: Values) -> JointField:
+    """A field that nothing was measured for."""
+    none = np.full(offsets.shape[1:], np.nan)
+    return JointField(offsets, none, none)
 
 
 def _information(values: Values) -> Information:
