@@ -146,6 +146,11 @@ class MasksConfig(Section):
     )  # fmt: skip
 
 
+def without_password(address: str) -> str:
+    """What run.json and the report show of the address of a database."""
+    return re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", address)
+
+
 class DatabaseConfig(Section):
     """Where the rows go."""
 
@@ -156,9 +161,8 @@ class DatabaseConfig(Section):
     )
 
     @field_serializer("url")
-    def _without_password(self, url: str | None) -> str | None:
-        """What run.json and the report show of the address."""
-        return url and re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", url)
+    def _shown(self, url: str | None) -> str | None:
+        return url and without_password(url)
 
 
 class TablesConfig(Section):
@@ -186,7 +190,9 @@ class SegmentConfig(JobConfig):
     source_field: ClassVar[str] = "plate"
     presets: ClassVar[Presets] = PRESETS
 
-    plate: str = Field(description="plate table, folder of images, or OME-Zarr plate")
+    plate: str = Field(
+        description="plate table, address of a database, folder of images, or OME-Zarr plate"
+    )
     preset: Literal["cells", "nuclei"] = Field(
         "cells", description="defaults for a kind of image; what is set beside it wins"
     )
@@ -200,6 +206,10 @@ class SegmentConfig(JobConfig):
     masks: MasksConfig = MasksConfig()
     database: DatabaseConfig = DatabaseConfig()
     tables: TablesConfig = TablesConfig()
+
+    @field_serializer("plate")
+    def _shown(self, plate: str) -> str:
+        return without_password(plate)
 
     @model_validator(mode="after")
     def _numbers_are_those_of_masks(self) -> Self:

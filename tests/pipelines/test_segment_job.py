@@ -132,6 +132,16 @@ def test_an_ome_zarr_plate_is_segmented_as_its_images_are(plate, tmp_path):
     assert masks_of(tmp_path / "run") == masks_of(plate[1])
 
 
+def test_the_database_of_a_run_is_a_plate_table(plate, tmp_path):
+    """It names the images in which the objects were found, and gets their rows again."""
+    table, run = plate
+    segment(table, tmp_path / "wanted", select={"channels": "nuclei"})
+    address = f"sqlite:///{run / 'plate.sqlite'}"
+    segment(address, tmp_path / "again")
+    assert masks_of(tmp_path / "again") == masks_of(run)
+    assert rows_of(tmp_path / "again") == rows_of(tmp_path / "wanted")
+
+
 @pytest.mark.parametrize(
     ("workers", "flags"), [(1, []), (2, ["--direct_running_mode=multi_processing"])]
 )

@@ -17,6 +17,7 @@ from warpbeam.transforms.storage.plate.selection import (
     chosen_times,
     chosen_wells,
 )
+from warpbeam.transforms.storage.plate.stored import is_database, stored_rows
 from warpbeam.transforms.storage.plate.table import (
     PlateRow,
     hcs_rows,
@@ -47,8 +48,8 @@ def read_plate(source: str, selection: Selection, options: PlateOptions | None =
     """The chosen sites of a plate.
 
     Args:
-        source: a CSV or Parquet table, a folder of images with a name pattern, or an OME-Zarr
-            plate.
+        source: a CSV or Parquet table, a database, a folder of images with a name pattern, or an
+            OME-Zarr plate.
         selection: what is wanted of it.
         options: how it is read.
 
@@ -66,11 +67,13 @@ def read_plate(source: str, selection: Selection, options: PlateOptions | None =
 
 
 def _rows(source: str, options: PlateOptions) -> list[PlateRow]:
+    if is_database(source):
+        return stored_rows(source, options.images or "")
     if not exists(source):
         raise InputError(
             "a plate does not exist",
             where=source,
-            expected="a plate table, a folder of images, or an OME-Zarr plate",
+            expected="a plate table, a database, a folder of images, or an OME-Zarr plate",
             got="no such file or folder",
             fix="correct the path",
         )
