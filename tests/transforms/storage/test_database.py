@@ -1,7 +1,6 @@
 """The database: rows of a site are replaced as one, in SQLite and in PostgreSQL."""
 
 import numpy as np
-import postgres
 import pytest
 import sqlalchemy as sa
 
@@ -10,28 +9,6 @@ from warpbeam.transforms.storage.database.connect import database_url, engine, o
 from warpbeam.transforms.storage.database.read import read_table
 from warpbeam.transforms.storage.database.write import SiteRows, replace_site
 from warpbeam.transforms.storage.errors import InputError
-
-
-@pytest.fixture(scope="module")
-def server():
-    if reason := postgres.missing():
-        pytest.skip(reason)
-    with postgres.server() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    """An empty database."""
-    if request.param == "sqlite":
-        address = f"sqlite:///{tmp_path / 'plate.sqlite'}"
-    else:
-        address = request.getfixturevalue("server")
-        with engine(address).begin() as connection:
-            schema.METADATA.drop_all(connection)
-    open_database(address)
-    yield address
-    engine(address).dispose()
 
 
 def site(cells, *, well="A1", tile=1, experiment="e", puncta=True, value=1.0):

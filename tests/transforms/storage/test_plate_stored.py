@@ -2,7 +2,6 @@
 
 import csv
 
-import postgres
 import pytest
 import sqlalchemy as sa
 from plates import write_plate
@@ -11,28 +10,6 @@ from warpbeam.transforms.storage.database import schema
 from warpbeam.transforms.storage.database.connect import engine, open_database
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.plate import Selection, read_plate
-
-
-@pytest.fixture(scope="module")
-def server():
-    if reason := postgres.missing():
-        pytest.skip(reason)
-    with postgres.server() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    """An empty database."""
-    if request.param == "sqlite":
-        address = f"sqlite:///{tmp_path / 'images.sqlite'}"
-    else:
-        address = request.getfixturevalue("server")
-        with engine(address).begin() as connection:
-            schema.METADATA.drop_all(connection)
-    open_database(address)
-    yield address
-    engine(address).dispose()
 
 
 def store(url, table):
