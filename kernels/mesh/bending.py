@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from warpbeam.kernels.mesh.lattice import Form
 
 
-def bending_forms(stride: Sequence[float], half_px: float) -> tuple[Form, ...]:
+def bending_forms(
+    stride: Sequence[float], half_px: float, components: int = 1
+) -> tuple[Form, ...]:
     """The second differences of every component, with their stiffness.
 
     Against data springs of weight 1 on every node, a wave of length `half_px` keeps half of its
@@ -23,6 +25,7 @@ def bending_forms(stride: Sequence[float], half_px: float) -> tuple[Form, ...]:
     Args:
         stride: px between nodes on each axis.
         half_px: that wavelength; 0 for no bending energy.
+        components: of the field; all bend alike.
     """
     if half_px == 0:
         return ()
@@ -31,7 +34,7 @@ def bending_forms(stride: Sequence[float], half_px: float) -> tuple[Form, ...]:
     for a, b in itertools.combinations_with_replacement(range(ndim), 2):
         steps = _second(a, ndim) if a == b else _mixed(a, b, ndim)
         stiffness = (1 if a == b else 2) * (reach**2 / (stride[a] * stride[b])) ** 2
-        for component in range(ndim):
+        for component in range(components):
             entries = tuple((component, offset, coefficient) for offset, coefficient in steps)
             forms.append(Form(entries, stiffness, tuple(sorted({a, b})), order=2))
     return tuple(forms)

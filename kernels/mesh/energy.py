@@ -52,7 +52,7 @@ class Elasticity:
         springs = links(self.stride, self.spring) if self.spring else ()
         return (
             *(link.form() for link in springs),
-            *bending_forms(self.stride, self.bending_px),
+            *bending_forms(self.stride, self.bending_px, len(self.stride)),
         )
 
 
@@ -79,7 +79,7 @@ class MeshEnergy:
         self.elasticity, self.shape, self.active = elasticity, tuple(shape), active
         families = links(elasticity.stride, elasticity.spring) if elasticity.spring else ()
         self.springs = Springs(families, shape, ordered=elasticity.ordered, active=active)
-        self._bending = bending_forms(elasticity.stride, elasticity.bending_px)
+        self._bending = bending_forms(elasticity.stride, elasticity.bending_px, len(shape))
         self._whole = None if active is None else existing(self._bending, active)
 
     def value(self, offsets: Field, target: Field, weight: Grid) -> float:

@@ -8,15 +8,16 @@ a cycle is symmetric. What is left of a few thousand unknowns is factorised.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from jaxtyping import Float
 from scipy import sparse
 
 from warpbeam.kernels.linear.factorised import factorised
+from warpbeam.kernels.mesh.bands import Bands
 from warpbeam.kernels.mesh.lattice import Form, add_product, assembled
 
 Field = Float[np.ndarray, "c *grid"]
@@ -32,14 +33,14 @@ _SAFETY = 1.1
 
 @dataclass(frozen=True)
 class _Level:
-    forms: tuple[Form, ...]
+    add_product: Callable[[Field, Field], None]
     weight: Grid
     inverse_diagonal: Field
     largest: float
 
     def product(self, x: Field) -> Field:
         out = self.weight * x
-        add_product(self.forms, x, out)
+        self.add_product(x, out)
         return out
 
     def smooth(self, right: Field, x: Field | None) -> Field:
@@ -68,18 +69,19 @@ class LatticeMultigrid:
     Args:
         forms: the energy without data.
         weight: of the target of each node, at least 0 and somewhere above.
-        components: of the unknown field.
+        components: that the forms name; where it is one, residuals may have any number, on all of
+            which the forms act alike.
     """
 
     def __init__(self, forms: Sequence[Form], weight: Grid, components: int) -> None:
         self._levels: list[_Level] = []
-        self._shape = (components, *weight.shape)
         forms = tuple(forms)
         while weight.size > _COARSEST_NODES and max(weight.shape) > 3:
             diagonal = _diagonal(forms, weight.shape, components) + weight
             diagonal[diagonal == 0] = 1.0
             largest = _SAFETY * _largest_eigenvalue(forms, components)
-            self._levels.append(_Level(forms, weight, 1 / diagonal, largest))
+            product = _product(forms, weight.shape, components)
+            self._levels.append(_Level(product, weight, 1 / diagonal, largest))
             halved = tuple(axis for axis, n in enumerate(weight.shape) if n > 2)
             forms = tuple(form.coarser(halved) for form in forms)
             for axis in halved:
@@ -87,16 +89,16 @@ class LatticeMultigrid:
         matrix = assembled(forms, weight.shape, components)
         data = np.tile(weight.ravel(), components)
         damping = _DAMPING * float((matrix.diagonal() + data).mean())
-        self._coarse_shape = (components, *weight.shape)
         matrix = matrix + sparse.diags_array(data + damping)
-        self._coarsest = factorised(matrix)
+        self._unknowns, self._coarsest = len(data), factorised(matrix)
 
     def __call__(self, residual: Field) -> Field:
         return self._cycle(residual, 0)
 
     def _cycle(self, residual: Field, depth: int) -> Field:
         if depth == len(self._levels):
-            return self._coarsest(residual.ravel()).reshape(self._coarse_shape)
+            columns = residual.reshape(-1, self._unknowns).T
+            return self._coarsest(columns).T.reshape(residual.shape)
         level = self._levels[depth]
         x = level.smooth(residual, None)
         left = residual - level.product(x)
@@ -129,6 +131,14 @@ def _prolong(coarse: Float[np.ndarray, "..."], axis: int, count: int) -> Float[n
     fine[0::2] = coarse[: (count + 1) // 2]
     fine[1::2] = 0.5 * (coarse[: count // 2] + coarse[1 : count // 2 + 1])
     return np.moveaxis(fine, 0, axis)
+
+
+def _product(
+    forms: tuple[Form, ...], shape: tuple[int, ...], components: int
+) -> Callable[[Field, Field], None]:
+    if components == 1:
+        return Bands(forms, shape).add_product
+    return partial(add_product, forms)
 
 
 def _diagonal(forms: Sequence[Form], shape: tuple[int, ...], components: int) -> Field:

@@ -256,9 +256,7 @@ class _TwoLevels:
 
 def _bending(lattice: Lattice, half_px: float) -> Any:
     """The bending matrix of one component of one tile."""
-    forms = bending_forms(lattice.stride, half_px)
-    one = tuple(form for form in forms if form.entries[0][0] == 0)
-    return assembled(one, lattice.shape, 1)
+    return assembled(bending_forms(lattice.stride, half_px), lattice.shape, 1)
 
 
 def _interpolation(

@@ -29,7 +29,7 @@ def test_affine_maps_do_not_bend(numbers, deep):
     u = np.stack([sum(n * a for n, a in zip(numbers[c:], axes, strict=False)) + c for c in (0, 1)])
     u = np.concatenate([u, u[:1]]) if deep else u
     out = np.zeros_like(u)
-    add_product(bending_forms(stride, 10.0), u, out)
+    add_product(bending_forms(stride, 10.0, len(stride)), u, out)
     np.testing.assert_allclose(out, 0, atol=1e-8)
 
 

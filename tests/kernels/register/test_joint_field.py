@@ -27,7 +27,7 @@ def test_it_is_the_minimum_of_the_energy():
     root = RNG.normal(size=(*SHAPE, 3, 3))
     matrix = np.moveaxis(root @ root.swapaxes(-1, -2) / 50 + 0.01 * np.eye(3), (-2, -1), (0, 1))
     found = solve_field(target, matrix, STRIDE, bending_px=20.0)
-    bend = assembled(bending_forms(STRIDE, 20.0), SHAPE, 3).toarray()
+    bend = assembled(bending_forms(STRIDE, 20.0, 3), SHAPE, 3).toarray()
     n = int(np.prod(SHAPE))
     data = np.zeros((3, n, 3, n))
     for i in range(3):
