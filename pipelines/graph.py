@@ -16,7 +16,7 @@ import apache_beam as beam
 from warpbeam.transforms.stage import (
     After,
     Announced,
-    Counted,
+    Barrier,
     RunStage,
     Stage,
     Unit,
@@ -44,7 +44,7 @@ class JobGraph:
     pipeline: beam.Pipeline | None = None
     only: frozenset[str] | None = None
     stages: list[Stage] = field(default_factory=list)
-    _barrier: beam.PCollection[Counted] | None = None
+    _barrier: Barrier | None = None
 
     def ledger(self, name: str) -> Ledger:
         """The ledger of a stage that was added."""
@@ -66,7 +66,7 @@ class JobGraph:
             name: of the stage.
             settings: what decides its results besides its units and the earlier stages.
             list_units: what it works on; called in a worker when the earlier stages ended.
-            work: the transform from those to an outcome.
+            work: the transform from those to a barrier.
             critical: whether a failure stops the job.
             needed: whether it may have units; without, it has a ledger but no place in the graph.
         """

@@ -43,7 +43,7 @@ from warpbeam.transforms.tiles import as_rows, sources_of
 Step = Literal["coarse", "chunks", "volume"]
 
 # Stiffness of the field in the coarse passes, whose matches are few: a share of the final one.
-_COARSE_BENDING = (0.6, 0.6, 0.6)
+_COARSE_BENDING = 0.6
 _FINE_BENDING = 0.8
 _CHECK_LEVEL = 2
 
@@ -173,13 +173,12 @@ class RegisterJob(ListJob[RegisterConfig]):
         window, stiff = given.window_px, given.bending_px
         found = []
         if given.search_px:
-            found.append(PassSettings(4, 2 * window, given.search_px, stiff * _COARSE_BENDING[0]))
-        found.append(PassSettings(4, 2 * window, 0.0, stiff * _COARSE_BENDING[1]))
+            found.append(PassSettings(4, 2 * window, given.search_px, stiff * _COARSE_BENDING))
+        found.append(PassSettings(4, 2 * window, 0.0, stiff * _COARSE_BENDING))
         found += [dataclasses.replace(found[-1], again=True)] * given.retries
         if self._dense:  # which does the rest
             return tuple(found)
         if given.finest <= 2:
-            found.append(PassSettings(2, 4 / 3 * window, 0.0, stiff * _COARSE_BENDING[2]))
             found.append(PassSettings(2, 4 / 3 * window, 0.0, stiff * _FINE_BENDING))
         if given.finest == 1:
             found += [PassSettings(1, window, 0.0, stiff)] * given.steps

@@ -22,7 +22,7 @@ from warpbeam.transforms.bends import BendReader
 from warpbeam.transforms.canvas import Canvas, load_canvas
 from warpbeam.transforms.keys import ShardKey, TileKey
 from warpbeam.transforms.shading import ShadingReader, shading_fingerprint
-from warpbeam.transforms.stage import Announced, Counted, RunStage, Stage, announced
+from warpbeam.transforms.stage import Announced, Barrier, RunStage, Stage, announced
 from warpbeam.transforms.storage import volume
 from warpbeam.transforms.storage.images import CorruptImageError, together
 from warpbeam.transforms.storage.ledger import Record
@@ -50,7 +50,7 @@ class FuseTiles(beam.PTransform):
         super().__init__()
         self._stage, self._run, self._settings = stage, run, settings
 
-    def expand(self, placed: beam.PCollection[PlacedTile]) -> beam.PCollection[Counted]:
+    def expand(self, placed: beam.PCollection[PlacedTile]) -> Barrier:
         return (
             placed
             | "to shards"

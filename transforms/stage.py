@@ -1,6 +1,6 @@
 """The one way in which work is done: each unit once, retried, counted, never lost.
 
-    units: (key, payload) -> RunStage(stage, work) -> barrier: one StageOutcome
+    units: (key, payload) -> RunStage(stage, work) -> barrier: empty, and there when all is done
 
 A unit that the ledger says is done is skipped. Another is handed to `work`; when its
 record comes back the ledger is marked. What fails for a passing reason (a store that is
@@ -19,7 +19,7 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import apache_beam as beam
 
@@ -37,14 +37,6 @@ _log = logging.getLogger(__name__)
 # Words by which TensorStore and the bucket clients report a reason that can pass.
 _PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "INTERNAL")
 _PERMANENT_OS_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-
-
-class StageOutcome(NamedTuple):
-    """How many units of a stage were done now, were done before, and failed."""
-
-    done: int
-    skipped: int
-    failed: int
 
 
 @dataclass(frozen=True)
@@ -72,12 +64,12 @@ class Stage:
 
 # A unit under its number, see `announced`.
 Announced = tuple[int, Unit]
-# The outcome of some units, under the one key by which they are summed.
-Counted = tuple[int, StageOutcome]
+# What a finished stage leaves in the graph, for the next one to wait for.
+Barrier: TypeAlias = "beam.PCollection[None]"
 
 
 class RunStage(beam.PTransform):
-    """Does every unit of a stage once; gives its outcome, which later stages wait for.
+    """Does every unit of a stage once; gives a barrier, which later stages wait for.
 
     Applied to what `announced` yields.
     """
@@ -87,15 +79,14 @@ class RunStage(beam.PTransform):
         self._stage = stage
         self._work = work
 
-    def expand(self, units: beam.PCollection[Announced]) -> beam.PCollection[Counted]:
-        # A grouping by key is what `Reshuffle` and `CombineGlobally` come down to. Beam takes ten
-        # milliseconds for every transform that is built, and those two are a dozen.
-        run = beam.ParDo(_WorkFn(self._stage, self._work)).with_output_types(Counted)
+    def expand(self, units: beam.PCollection[Announced]) -> Barrier:
+        # A grouping by key is what `Reshuffle` comes down to. Beam takes ten milliseconds for
+        # every transform that is built, and that one is half a dozen.
+        run = beam.ParDo(_WorkFn(self._stage, self._work)).with_output_types(type(None))
         return (
             units
             | "spread" >> beam.GroupByKey()
             | "work" >> run.with_resource_hints(**self._stage.hints)
-            | "outcome" >> beam.CombinePerKey(_sum_outcomes)
         )
 
 
@@ -110,7 +101,7 @@ class After(beam.PTransform):
         self,
         label: str,
         listing: Callable[[], Iterable[Any]],
-        barrier: beam.PCollection[Counted] | None,
+        barrier: Barrier | None,
     ) -> None:
         super().__init__(label)
         self._listing = listing
@@ -126,7 +117,7 @@ class After(beam.PTransform):
 
 
 def _call(
-    _: bytes, listing: Callable[[], Iterable[Any]], _wait: Iterable[Counted] = ()
+    _: bytes, listing: Callable[[], Iterable[Any]], _wait: Iterable[None] = ()
 ) -> Iterable[Any]:
     return listing()
 
@@ -136,12 +127,6 @@ def announced(stage: str, units: Iterable[Unit]) -> Iterator[Announced]:
     for unit in units:
         progress.expect(stage)
         yield zlib.crc32(key_name(unit[0]).encode()), unit
-
-
-def _sum_outcomes(outcomes: Iterable[StageOutcome]) -> StageOutcome:
-    return StageOutcome(
-        *(sum(column) for column in zip(StageOutcome(0, 0, 0), *outcomes, strict=True))
-    )
 
 
 def is_passing(error: Exception) -> bool:
@@ -169,11 +154,11 @@ class _WorkFn(beam.DoFn):
         if self._done is None:
             self._done = self._stage.ledger.done()
 
-    def process(self, group: tuple[int, Iterable[Unit]]) -> Iterator[Counted]:
+    def process(self, group: tuple[int, Iterable[Unit]]) -> None:
         for key, payload in group[1]:
-            yield 0, self._once(key, payload)
+            self._once(key, payload)
 
-    def _once(self, key: Key, payload: Any) -> StageOutcome:
+    def _once(self, key: Key, payload: Any) -> None:
         wanted = digest(payload)
         if (self._done or {}).get(key_name(key)) == wanted:
             outcome = "skipped"
@@ -182,7 +167,6 @@ class _WorkFn(beam.DoFn):
             give_back_memory()
         progress.finish(self._stage.name, outcome)
         self._count(outcome, 1)
-        return StageOutcome(outcome == "done", outcome == "skipped", outcome == "failed")
 
     def _do(self, key: Key, payload: Any, wanted: str) -> str:
         ledger = self._stage.ledger

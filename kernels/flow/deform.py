@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32
 
+from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
 
 # Voxels of halo that gradients need.
@@ -65,20 +66,23 @@ def deformation_step(
     *,
     window: tuple[float, ...],
     min_coverage: float,
+    measured: Box | None = None,
 ) -> Step:
-    """Measures the displacement that `vectors` leave at the nodes of `lattice`.
+    """Measures the displacement that `vectors` leave at the nodes of `lattice`, or at those of a
+    box of node indices.
 
     The images have mean 0 and deviation 1, NaN where not known, and `HALO` voxels of NaN all
     around. `vectors` must be finite. `window` is the full width of the weights, voxels.
     """
     shape = tuple(n - 2 * HALO for n in fixed.shape)
-    tables = _tables(lattice, shape, window)
+    at = lattice if measured is None else lattice.crop(measured)
+    tables = _tables(lattice, at, shape, window)
     warped = _deformed(moving, jnp.asarray(vectors, jnp.float32), tables.spread)
     sums = _window_sums(
         _measured(fixed, warped),
         tables.windows,
         tables.first,
-        rows=lattice.shape[0],
+        rows=at.shape[0],
         band=tables.band,
         nodes=tables.nodes,
     )
@@ -118,15 +122,18 @@ class _Tables:
 
 
 @lru_cache(maxsize=16)
-def _tables(lattice: Lattice, shape: tuple[int, ...], window: tuple[float, ...]) -> _Tables:
+def _tables(
+    lattice: Lattice, at: Lattice, shape: tuple[int, ...], window: tuple[float, ...]
+) -> _Tables:
+    """From the nodes of `lattice`, under windows around those of `at`."""
     axes = range(len(shape))
     spread = [interpolation(lattice, a, np.arange(-HALO, shape[a] + HALO)) for a in axes]
-    weights = [_window(lattice, a, shape[a], window[a]) for a in axes]
+    weights = [_window(at, a, shape[a], window[a]) for a in axes]
     band = _band(shape)
     bands = shape[0] // band
-    count = min(lattice.shape[0], int((window[0] + band) / lattice.stride[0]) + 2)
-    lowest = (np.arange(bands) * band - window[0] / 2 - lattice.origin[0]) / lattice.stride[0]
-    first = np.clip(np.floor(lowest).astype(int), 0, lattice.shape[0] - count)
+    count = min(at.shape[0], int((window[0] + band) / at.stride[0]) + 2)
+    lowest = (np.arange(bands) * band - window[0] / 2 - at.origin[0]) / at.stride[0]
+    first = np.clip(np.floor(lowest).astype(int), 0, at.shape[0] - count)
     local = np.stack(
         [weights[0][f : f + count, b * band : (b + 1) * band] for b, f in enumerate(first)]
     )

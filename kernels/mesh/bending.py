@@ -14,9 +14,7 @@ from collections.abc import Sequence
 from warpbeam.kernels.mesh.lattice import Form
 
 
-def bending_forms(
-    stride: Sequence[float], half_px: float, components: int = 1
-) -> tuple[Form, ...]:
+def bending_forms(stride: Sequence[float], half_px: float, components: int = 1) -> tuple[Form, ...]:
     """The second differences of every component, with their stiffness.
 
     Against data springs of weight 1 on every node, a wave of length `half_px` keeps half of its

@@ -77,12 +77,14 @@ class Area:
     """A block of nodes and the voxels around them, all in voxels of one level.
 
     Attributes:
-        nodes: those that are measured, indices.
+        nodes: those that are asked for, indices.
+        block: those that are measured, which may leave the lattice: as many in every area.
         wide: those that are needed to know the map, indices; may leave the lattice.
         region: voxels of the fixed level to look at; may leave the volume.
     """
 
     nodes: Box
+    block: Box
     wide: Box
     region: Box
 
@@ -102,25 +104,27 @@ class Area:
             extent: voxels of the level; an axis with a single block looks at no more.
         """
         search = given.search or (0,) * lattice.ndim
-        wide, region = [], []
+        block, wide, region = [], [], []
         for axis, (first, count) in enumerate(zip(nodes.start, most, strict=True)):
             if count >= lattice.shape[axis]:
+                block.append((0, lattice.shape[axis]))
                 wide.append((0, lattice.shape[axis]))
                 region.append((0, extent[axis]))
                 continue
             stride = lattice.stride[axis]
             reach = given.window[axis] / 2 + search[axis] + _MARGIN
             halo = math.ceil((reach + 1) / stride) + _NODES_AROUND
+            block.append((first, first + count))
             wide.append((first - halo, first + count + halo))
             start = math.floor(lattice.origin[axis] + stride * first - reach)
             region.append((start, start + math.ceil(stride * (count - 1) + 2 * reach) + 2))
         whole = [(a, a + -(-(b - a) // _WHOLE) * _WHOLE) for a, b in region]
-        return cls(nodes, _box(wide), _box(whole))
+        return cls(nodes, _box(block), _box(wide), _box(whole))
 
     @property
     def inner(self) -> Box:
         """The measured nodes within the wide ones."""
-        return self.nodes.relative_to(self.wide.start)
+        return self.block.relative_to(self.wide.start)
 
 
 def _box(ends: list[tuple[int, int]]) -> Box:
@@ -202,15 +206,16 @@ def _stepped(
     fixed: jax.Array, moving: jax.Array, m: CoordinateMap, area: Area, given: Pass
 ) -> Matches:
     step = deformation_step(
-        fixed, moving, m.u, m.lattice, window=given.window, min_coverage=_MIN_COVERAGE
-    )
-    inner = area.inner.slices
+        fixed, moving, m.u, m.lattice, window=given.window, min_coverage=_MIN_COVERAGE,
+        measured=area.inner,
+    )  # fmt: skip
+    asked = area.nodes.slices_in(area.block)
     # windows of neighbouring nodes share their voxels
     shared = math.prod(
         max(EFFECTIVE_WINDOW * w / s, 1.0) for w, s in zip(given.window, m.stride, strict=True)
     )
-    information = step.information[(slice(None), slice(None), *inner)] / (shared * _GRAIN)
-    return Matches(step.shift[(slice(None), *inner)], information, step.ncc[inner])
+    information = step.information[(slice(None), slice(None), *asked)] / (shared * _GRAIN)
+    return Matches(step.shift[(slice(None), *asked)], information, step.ncc[asked])
 
 
 def _searched(
