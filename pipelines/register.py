@@ -179,7 +179,11 @@ class RegisterJob(ListJob[RegisterConfig]):
         if self._dense:  # which does the rest
             return tuple(found)
         if given.finest <= 2:
-            found.append(PassSettings(2, 4 / 3 * window, 0.0, stiff * _FINE_BENDING))
+            # what is steep comes within reach of the full resolution in two steps, not in one
+            found += [
+                PassSettings(2, 4 / 3 * window, 0.0, stiff * share)
+                for share in (_COARSE_BENDING, _FINE_BENDING)
+            ]
         if given.finest == 1:
             found += [PassSettings(1, window, 0.0, stiff)] * given.steps
         return tuple(found)
