@@ -9,7 +9,7 @@ robustly, warped, matched again.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,6 +59,7 @@ def scan(
     fixed: Volume,
     moving: Volume,
     start: affine.Matrix,
+    size: Sequence[float],
     *,
     most_degrees: float = 0.0,
     step_degrees: float = 6.0,
@@ -68,11 +69,12 @@ def scan(
     Args:
         fixed, moving: small copies; NaN = no data; shapes may differ.
         start: fixed to moving, as far as it is known; turns are about the middle of `fixed`.
+        size: edges of a fixed voxel, zyx, in any unit; what turns is the thing, not the grid.
         most_degrees: 0 leaves turns out.
     """
     still = comparable(fixed, _BAND, _LIMIT)
     best = WholeMatch(start, -np.inf)
-    for turn in _turns(fixed.shape, most_degrees, step_degrees):
+    for turn in _turns(fixed.shape, size, most_degrees, step_degrees):
         matrix = start @ turn
         laid, shift = _laid(moving, matrix)
         found = _shifted(still, comparable(laid, _BAND, _LIMIT))
@@ -108,28 +110,34 @@ def _centre(volume: Volume) -> Float[np.ndarray, " d"]:
 
 
 def refine(
-    fixed: Volume, moving: Volume, start: affine.Matrix, model: StagedModel
+    fixed: Volume,
+    moving: Volume,
+    start: affine.Matrix,
+    size: Sequence[float],
+    model: StagedModel,
 ) -> tuple[affine.Matrix, LinearFit | None]:
     """A linear map from patches, matched and fitted a few times.
 
     Args:
+        size: edges of a fixed voxel, zyx, in any unit, without which nothing is rigid.
         model: the same every time; "trsaa" frees more of it each time, for starts that are far
             off: translation, rigid, similarity, affine, and affine once more.
 
     Returns:
-        The map, and the last fit, in voxels of `fixed`; None where too few patches were found,
-        and then the map is `start`.
+        The map, and the last fit, in shortest edges of a voxel of `fixed`; None where too few
+        patches were found, and then the map is `start`.
     """
     matrix, fit = start, None
+    unit = np.diag([*np.divide(size, min(size)), 1.0])
+    base, back = unit @ np.linalg.inv(start), start @ np.linalg.inv(unit)
     for kind in _TRSAA if model == "trsaa" else (model,) * _ROUNDS:
         pairs = _pairs(fixed, _drawn(moving, matrix, fixed.shape))
         if len(pairs[0]) < _LEAST_PAIRS:
             break
         # all of the linear part is fitted anew, so that no model is left by composing
-        through = affine.apply(matrix, pairs[1])
-        base = np.linalg.inv(start)
-        fit = fit_linear(pairs[0], affine.apply(base, through), kind, weights=pairs[2])
-        matrix = start @ fit.matrix
+        here, there = affine.apply(unit, pairs[0]), affine.apply(base @ matrix, pairs[1])
+        fit = fit_linear(here, there, kind, weights=pairs[2])
+        matrix = back @ fit.matrix @ unit
     return matrix, fit
 
 
@@ -138,7 +146,9 @@ def likeness(fixed: Volume, moving: Volume, matrix: affine.Matrix) -> float:
     return pearson(fixed, _drawn(moving, matrix, fixed.shape))
 
 
-def _turns(shape: tuple[int, ...], most: float, step: float) -> Iterator[affine.Matrix]:
+def _turns(
+    shape: tuple[int, ...], size: Sequence[float], most: float, step: float
+) -> Iterator[affine.Matrix]:
     angles = [0.0]
     if most > 0:
         count = max(round(most / step), 1)
@@ -151,6 +161,7 @@ def _turns(shape: tuple[int, ...], most: float, step: float) -> Iterator[affine.
             linear = linear @ (
                 np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
             )
+        linear = linear * size / np.reshape(size, (3, 1))
         matrix = np.eye(4)
         matrix[:3, :3], matrix[:3, 3] = linear, middle - linear @ middle
         yield matrix

@@ -100,9 +100,10 @@ class FitWhole:
         matrix, score = self._started(fixed, moving, np.linalg.inv(back) @ first @ down)
         spread, pairs = None, 0
         if given.model != "none":
-            matrix, fit = refine(fixed, moving, matrix, given.model)
+            size = frame.size(frame.coarse)
+            matrix, fit = refine(fixed, moving, matrix, size, given.model)
             if fit is not None:
-                spread, pairs = fit.scale * frame.coarse, int((fit.kept > 0.25).sum())
+                spread, pairs = fit.scale * min(size), int((fit.kept > 0.25).sum())
         total = back @ matrix @ np.linalg.inv(down)
         tone = self._tone(reader, total, matrix, (fixed, moving))
         contrasts = [contrast(volume) for volume in (fixed, tone(moving))]
@@ -125,14 +126,14 @@ class FitWhole:
         from warpbeam.kernels.register.constellations import match_constellations
         from warpbeam.kernels.register.whole import moments, scan
 
-        given, frame = self._settings, self._frame
+        given, size = self._settings, self._frame.size(self._frame.coarse)
         if given.start == "physical":
             return matrix, None
         if given.start == "moments":
             return moments(fixed, moving, matrix), None
         if given.start == "features":
-            matrix = match_constellations(fixed, moving, matrix, frame.size(frame.coarse))
-        found = scan(fixed, moving, matrix, most_degrees=given.degrees)
+            matrix = match_constellations(fixed, moving, matrix, size)
+        found = scan(fixed, moving, matrix, size, most_degrees=given.degrees)
         if not found.score >= given.least_score:
             raise _unlike(float(found.score), given.least_score)
         return found.matrix, float(found.score)

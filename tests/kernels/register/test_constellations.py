@@ -49,10 +49,10 @@ def test_any_turn_is_found_where_nothing_correlates(axis, degrees, shift):
     matrix = motion(axis, degrees, shift)
     fixed, moving = pair(matrix, noise=0.05)
     assert abs(np.corrcoef(fixed.ravel(), moving.ravel())[0, 1]) < 0.1
-    assert apart(scan(fixed, moving, np.eye(4)).matrix, matrix) > 5
+    assert apart(scan(fixed, moving, np.eye(4), UNIT).matrix, matrix) > 5
     found = match_constellations(fixed, moving, np.eye(4), UNIT)
     assert apart(found, matrix) < 0.5
-    assert scan(fixed, moving, found).score > 10
+    assert scan(fixed, moving, found, UNIT).score > 10
 
 
 def test_voxel_sizes_are_not_taken_for_a_turn():
@@ -76,7 +76,7 @@ def test_a_mirrored_volume_is_not_taken_for_a_turned_one():
     fixed, moving = pair(motion((1, 0, 0), 0, (0, 0, 0)))
     found = match_constellations(fixed, moving[:, :, ::-1].copy(), np.eye(4), UNIT)
     assert np.linalg.det(found[:3, :3]) > 0
-    assert scan(fixed, moving[:, :, ::-1].copy(), found).score < 10
+    assert scan(fixed, moving[:, :, ::-1].copy(), found, UNIT).score < 10
 
 
 def test_the_same_volumes_give_the_same_bits():
