@@ -31,7 +31,8 @@ class _Chains(NamedTuple):
     value: Whole
 
     def only(self, kept: np.ndarray) -> _Chains:
-        return _Chains(self.chain[kept], self.row[kept], self.value[kept])
+        which = np.flatnonzero(kept)  # several times faster than three times by the mask
+        return _Chains(self.chain.take(which), self.row.take(which), self.value.take(which))
 
 
 def hull_area(regions: Regions) -> Int[np.ndarray, "count"]:
@@ -63,11 +64,10 @@ def _extremes(regions: Regions) -> tuple[Whole, Whole, Whole, Whole]:
 
 def _side(chain: Whole, row: Whole, column: Whole) -> _Chains:
     """The points of one side, for columns that grow towards the inside."""
-    points = _Chains(
-        np.repeat(chain, 3),
-        (2 * row[:, None] + [-1, 0, 1]).reshape(-1),
-        (2 * column[:, None] - [0, 1, 0]).reshape(-1),
-    )
+    points = _Chains(np.repeat(chain, 3), np.repeat(2 * row, 3), np.repeat(2 * column, 3))
+    points.row[::3] -= 1
+    points.row[2::3] += 1
+    points.value[1::3] -= 1
     # Rows 2y + 1 of one pixel and 2y' - 1 of the next may be the same: the outer point stays.
     same = (points.row[:-1] == points.row[1:]) & (points.chain[:-1] == points.chain[1:])
     second = np.flatnonzero(same) + 1

@@ -21,25 +21,25 @@ def intensity_properties(
         `intensity_max`, `intensity_mean`, `intensity_min`, `intensity_std` (of all pixels,
         not of a sample), `centroid_weighted_y`, `centroid_weighted_x` (NaN where all is 0).
     """
-    values = image.reshape(-1)[regions.index]
+    values = image.reshape(-1).take(regions.index)
     wide = values.astype(np.int64 if image.dtype.kind in "iu" else np.float64)
     pixels = np.where(regions.area > 0, regions.area, np.nan)
 
-    def total(of_pixels: Num[np.ndarray, "pixels"]) -> Float[np.ndarray, "count"]:
-        by_run = np.add.reduceat(of_pixels, regions.first) if of_pixels.size else of_pixels
-        return regions.sum(by_run)
+    def by_run(of_pixels: Num[np.ndarray, "pixels"]) -> Num[np.ndarray, "runs"]:
+        return np.add.reduceat(of_pixels, regions.first) if of_pixels.size else of_pixels
 
     with np.errstate(invalid="ignore", divide="ignore"):
-        weight = total(wide)
+        of_run = by_run(wide)
+        weight = regions.sum(of_run)
         mean = weight / pixels
         deviation = wide - regions.pixels(mean[regions.label - 1])
         return {
             "intensity_max": _extreme(np.maximum, -np.inf, regions, values),
             "intensity_mean": mean,
             "intensity_min": _extreme(np.minimum, np.inf, regions, values),
-            "intensity_std": np.sqrt(total(deviation * deviation) / pixels),
-            "centroid_weighted_y": total(wide * regions.pixels(regions.row)) / weight,
-            "centroid_weighted_x": total(wide * regions.column) / weight,
+            "intensity_std": np.sqrt(regions.sum(by_run(deviation * deviation)) / pixels),
+            "centroid_weighted_y": regions.sum(of_run * regions.row) / weight,
+            "centroid_weighted_x": regions.sum(by_run(wide * regions.column)) / weight,
         }
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Int, Integer
 from scipy import sparse
 
-OfRuns = Int[np.ndarray, "runs"]
+from warpbeam.kernels.segment.runs import OfRuns, runs_above, runs_of
+
 OfPixels = Int[np.ndarray, "pixels"]
 
 
@@ -73,25 +74,14 @@ class Regions:
         """Position of each pixel in the flattened image."""
         return self.column + self.pixels(self.row * self.shape[1])
 
-    @functools.cached_property
-    def padded(self) -> Integer[np.ndarray, "y_2 x_2"]:
-        """The label image with a frame of background, one pixel wide.
+    def image(self) -> Integer[np.ndarray, "y x"]:
+        """The labels as an image.
 
         uint16, or uint32 where there are more than 65535 objects: labels never wrap.
         """
-        height, width = self.shape
-        out = np.zeros((height + 2, width + 2), np.uint16 if self.count < 1 << 16 else np.uint32)
-        out.reshape(-1)[self.padded_index] = self.pixels(self.label.astype(out.dtype))
+        out = np.zeros(self.shape, np.uint16 if self.count < 1 << 16 else np.uint32)
+        out.reshape(-1)[self.index] = self.pixels(self.label.astype(out.dtype))
         return out
-
-    @functools.cached_property
-    def padded_index(self) -> OfPixels:
-        """Position of each pixel in the flattened image with that frame."""
-        return self.column + self.pixels((self.row + 1) * (self.shape[1] + 2) + 1)
-
-    def image(self) -> Integer[np.ndarray, "y x"]:
-        """The labels as an image: uint16, or uint32 where there are more than 65535 objects."""
-        return np.ascontiguousarray(self.padded[1:-1, 1:-1])
 
     def keep(self, wanted: Bool[np.ndarray, "count"]) -> Regions:
         """The wanted labels (entry k is label k + 1), renumbered without gaps in their order."""
@@ -124,16 +114,8 @@ def label_pieces(
         values: a mask, or labels of which each may be in several pieces.
         connectivity: 4 (pixels share an edge) or 8 (or a corner).
     """
-    row, left, right, value = _runs(values)
-    reach = connectivity // 8
-    # In an image that is wider by two columns, no run reaches from one row into another.
-    width = values.shape[1] + 2
-    start, end = row * width + left, row * width + right
-    above = np.searchsorted(end, start - width - reach, "left")
-    stop = np.searchsorted(start, end - width + reach, "right")
-    touching = np.maximum(stop - above, 0)
-    here = np.repeat(np.arange(row.size), touching)
-    there = np.arange(here.size) + np.repeat(above - np.cumsum(touching) + touching, touching)
+    row, left, right, value = runs_of(values)
+    here, there = runs_above(row, left, right, width=values.shape[1], reach=connectivity // 8)
     same = value[here] == value[there]
     label = connected(here[same], there[same], row.size) + 1
     count = int(label.max(initial=0))
@@ -160,7 +142,7 @@ def connected(
 
 def regions_of(labels: Integer[np.ndarray, "y x"]) -> Regions:
     """The objects of a label image, which keep their labels; 0 is background."""
-    row, left, right, label = _runs(labels)
+    row, left, right, label = runs_of(labels)
     label = label.astype(np.int64)
     return Regions(_plane(labels.shape), row, left, right, label, int(label.max(initial=0)))
 
@@ -168,30 +150,3 @@ def regions_of(labels: Integer[np.ndarray, "y x"]) -> Regions:
 def _plane(shape: tuple[int, ...]) -> tuple[int, int]:
     height, width = shape
     return height, width
-
-
-def _runs(labels: np.ndarray) -> tuple[OfRuns, OfRuns, OfRuns, np.ndarray]:
-    """Row, first and last column, and value of each run of equal values other than 0."""
-    height, width = labels.shape
-    # A column of background before each row, and a pixel of it at the end, part the rows.
-    flat = np.empty(height * (width + 1) + 1, labels.dtype)
-    framed = flat[:-1].reshape(height, width + 1)
-    framed[:, 0], framed[:, 1:], flat[-1] = 0, labels, 0
-    change = _changes(flat)
-    value = flat[change]
-    inside = np.flatnonzero(value)
-    start, stop = change[inside], change[inside + 1] if inside.size else change[inside]
-    row, left = np.divmod(start, width + 1)
-    return row, left - 1, left - 2 + stop - start, value[inside]
-
-
-def _changes(flat: np.ndarray) -> OfPixels:
-    """Where a value differs from the one before it.
-
-    They are few: eight comparisons are looked at as one word, most of which are 0.
-    """
-    differs = np.zeros(-(-(flat.size - 1) // 8) * 8, np.bool_)
-    np.not_equal(flat[1:], flat[:-1], out=differs[: flat.size - 1])
-    words = np.flatnonzero(differs.view(np.uint64) != 0)
-    word, byte = np.nonzero(differs.reshape(-1, 8)[words])
-    return words[word] * 8 + byte + 1

@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 from skimage.segmentation import watershed
 
+from warpbeam.kernels.segment.bounds import bounding_boxes
 from warpbeam.kernels.segment.regions import Regions, label_pieces
-from warpbeam.kernels.segment.shape import bounding_boxes
 
 Crop = Float[np.ndarray, "y x"]
 
@@ -32,7 +32,7 @@ def split_touching(regions: Regions, *, neck: float, smoothing_px: float) -> Reg
         neck: half width of a neck over the radius of the narrower part, below which it is cut.
         smoothing_px: Gaussian over the distance, against peaks of ragged borders.
     """
-    labels = regions.padded.astype(np.int64)
+    labels = np.pad(regions.image().astype(np.int64), 1)
     distance = cv2.distanceTransform(
         (labels > 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
     )

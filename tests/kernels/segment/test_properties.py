@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage import measure, morphology
 
+from warpbeam.kernels.segment import perimeter
 from warpbeam.kernels.segment.hull import hull_area
 from warpbeam.kernels.segment.intensity import intensity_properties
 from warpbeam.kernels.segment.regions import label_mask, regions_of
@@ -64,6 +65,14 @@ def test_labels_in_several_pieces_and_speckles():
     rng = np.random.default_rng(5)
     labels = np.where(rng.random((40, 50)) < 0.1, rng.integers(1, 6, (40, 50)), 0)
     compare(labels, rng.integers(1, 200, labels.shape).astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", [1, 200, 3000])
+def test_perimeters_on_canvases_of_any_size(size, monkeypatch):
+    labels = blobs(1, touching=True)[0]
+    monkeypatch.setattr(perimeter, "_CANVAS_BYTES", size)
+    expected = measure.regionprops_table(labels, properties=["perimeter"])["perimeter"]
+    np.testing.assert_allclose(perimeter.perimeter(regions_of(labels)), expected, rtol=1e-9)
 
 
 @settings(max_examples=60)
