@@ -21,7 +21,6 @@ from warpbeam.kernels.linear.conjugate_gradients import conjugate_gradients
 from warpbeam.kernels.linear.geman_mcclure import axis_scale, geman_mcclure
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap
 from warpbeam.kernels.maps.irregular import jacobian
-from warpbeam.kernels.mesh.bands import Bands
 from warpbeam.kernels.mesh.bending import bending_forms
 from warpbeam.kernels.mesh.multigrid import LatticeMultigrid
 
@@ -115,16 +114,14 @@ class _System:
     ) -> None:
         self._information = information
         self._kept = known.astype(np.float64)
-        forms = bending_forms(stride, bending_px)
-        self._bending = Bands(forms, known.shape)
         self._shape = (len(stride), *information.shape[2:])
         weight = np.where(known, np.trace(information), 0.0) / len(stride)
-        self._cycle = LatticeMultigrid(forms, weight, 1)
+        self._cycle = LatticeMultigrid(bending_forms(stride, bending_px), weight, 1)
 
     def solve(self, goal: Field, kept: Grid, start: Field) -> Field:
         self._kept = kept
         right = self._pull(goal - start)
-        self._bending.add_product(-start, right)
+        self._cycle.add_product(-start, right)
 
         def precondition(residual: np.ndarray) -> np.ndarray:
             return self._cycle(residual.reshape(self._shape)).ravel()
@@ -137,7 +134,7 @@ class _System:
     def __matmul__(self, x: Float[np.ndarray, " nk"]) -> Float[np.ndarray, " nk"]:
         field = x.reshape(self._shape)
         out = self._pull(field)
-        self._bending.add_product(field, out)
+        self._cycle.add_product(field, out)
         return out.ravel()
 
     def _pull(self, x: Field) -> Field:
