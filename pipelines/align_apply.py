@@ -1,6 +1,7 @@
-"""`align --apply`: other sections, such as labels, through the maps of an alignment.
+"""`align --apply`: other sections, such as labels, or points through the maps of an alignment.
 
 warpbeam align labels/ labels_aligned/ --apply aligned/ --set render.interpolation=nearest
+warpbeam align points.csv moved.csv --apply aligned/
 
 from warpbeam.pipelines import align_apply
 from warpbeam.pipelines.align_config import ApplyStackConfig
@@ -14,7 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from warpbeam.pipelines import estimate, fusing
+import numpy as np
+
+from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.maps.points import warp_points
+from warpbeam.pipelines import estimate, fusing, points
 from warpbeam.pipelines.align_config import ApplyStackConfig
 from warpbeam.pipelines.drawing import pyramid_method
 from warpbeam.pipelines.finished import finished_run
@@ -22,7 +27,9 @@ from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import ListJob, Outcome
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.align import output, render
-from warpbeam.transforms.canvas import OutputSettings
+from warpbeam.transforms.align.frame import load_frame
+from warpbeam.transforms.align.settle import load_forward
+from warpbeam.transforms.canvas import OutputSettings, load_canvas
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import volume
@@ -106,6 +113,41 @@ def _alignment(run: str) -> tuple[RunFolder, str]:
     """A finished run of `align`, and a mark of its maps."""
     folder, summary = finished_run(run, "align", "alignment", output.inverse_uri)
     return folder, digest([summary["inputs"], summary["stages"]["invert"]])
+
+
+def move_points(alignment: str, source: str, target: str) -> int:
+    """Points of the sections in the aligned volume.
+
+    Args:
+        alignment: folder of a run of `align`.
+        source: CSV with columns z, the number of a section, and y and x, px of its image; others
+            are kept.
+        target: the same file with z, y and x in voxels of the aligned volume; empty where the
+            section was not aligned, or its map is not known there.
+
+    Returns:
+        How many points have no place in the aligned volume.
+
+    Raises:
+        InputError: there is no such alignment, or the columns are not there.
+    """
+    maps, _ = _alignment(alignment)
+    return points.move_points(source, target, functools.partial(_aligned, maps))
+
+
+def _aligned(maps: RunFolder, at: points.Points) -> points.Points:
+    frame, forward, origin = load_frame(maps), load_forward(maps), load_canvas(maps).origin
+    numbers, moved = np.rint(at[:, 0]), np.full(at.shape, np.nan)
+    for placed in load_placement(maps):
+        section = placed.source.key.section
+        here = numbers == section
+        if here.any():
+            z = frame.z(section)
+            world = affine.apply(affine.homogeneous(placed.matrix), at[here, 1:])
+            moved[here, 1:] = warp_points(forward.read(z), world) - origin[1:]
+            moved[here, 0] = at[here, 0] - section + z
+    moved[~np.isfinite(moved).all(axis=1)] = np.nan
+    return moved
 
 
 def _other_shape(name: str, expected: tuple[int, ...], got: tuple[int, ...]) -> InputError:

@@ -10,16 +10,12 @@ apply.run(ApplyConfig(registration="registered", moving="other.tif", output="oth
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from warpbeam.kernels.maps.points import warp_points
-from warpbeam.pipelines import estimate, fusing
+from warpbeam.pipelines import estimate, fusing, points
 from warpbeam.pipelines.drawing import add_drawing, pyramid_method
 from warpbeam.pipelines.finished import finished_run
 from warpbeam.pipelines.graph import JobGraph
@@ -37,7 +33,6 @@ from warpbeam.transforms.storage.tiles import TileList
 from warpbeam.transforms.storage.tiles.volumes import read_volume
 from warpbeam.transforms.storage.volume_spec import VolumeSpec
 
-_AXES = ("z", "y", "x")
 _RENDER_VOXELS_PER_S = 15e6
 
 
@@ -134,36 +129,8 @@ def move_points(registration: str, source: str, target: str) -> int:
         InputError: there is no such registration, or the columns are not there.
     """
     _registration(registration)
-    raw = store.read_bytes(source)
-    if raw is None:
-        raise _no_points(source, "no such file")
-    rows = list(csv.DictReader(io.StringIO(raw.decode("utf-8-sig"))))
-    try:
-        points = np.array([[float(row[a]) for a in _AXES] for row in rows]).reshape(-1, 3)
-    except (KeyError, ValueError, TypeError) as cause:
-        raise _no_points(source, f"{type(cause).__name__} {cause}") from None
     inverse = displacements.load(inverse_uri(RunFolder(registration))).read()
-    moved = warp_points(inverse, points)
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]) if rows else list(_AXES), lineterminator="\n")
-    writer.writeheader()
-    for row, place in zip(rows, moved.tolist(), strict=True):
-        known = np.isfinite(place).all()
-        writer.writerow(
-            row | {a: repr(p) if known else "" for a, p in zip(_AXES, place, strict=True)}
-        )
-    store.write_bytes(target, out.getvalue().encode())
-    return int((~np.isfinite(moved).all(axis=1)).sum())
-
-
-def _no_points(source: str, got: str) -> InputError:
-    return InputError(
-        "there are no points to move",
-        where=source,
-        expected="a CSV file with columns z, y and x, moving voxels",
-        got=got,
-        fix="correct the file",
-    )
+    return points.move_points(source, target, functools.partial(warp_points, inverse))
 
 
 def run(

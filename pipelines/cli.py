@@ -71,8 +71,8 @@ def _add_jobs(commands: argparse._SubParsersAction[_Parser]) -> None:
         if name == "align":
             job.add_argument(
                 "--apply", metavar="RUN",
-                help="draw other images of the same sections, such as labels, by the maps of this "
-                "run: warpbeam align LABELS OUT --apply RUN",
+                help="draw other images of the same sections, such as labels, or move the points "
+                "of a CSV, by the maps of this run: warpbeam align LABELS OUT --apply RUN",
             )  # fmt: skip
         _add_settings(job)
         if name == "segment":
@@ -269,11 +269,12 @@ def _run_job(options: argparse.Namespace) -> int:
     moving, output = _places(options)
     settings = [*_selected(options), *options.set]
     applied = getattr(options, "apply", None)
+    target = moving if options.job == "register" else output
+    if applied is not None and _are_points(options, target):
+        return console.move_points(options.job, applied, options.source, target)
     if applied is not None and options.job == "align":
         given = [*settings, f"alignment={applied}"]
         job = console.make_job("apply_stack", options.source, output, given)
-    elif applied is not None and options.source.endswith(".csv"):
-        return console.move_points(applied, options.source, moving)
     elif applied is not None:
         given = [*settings, f"registration={applied}"]
         job = console.make_job("apply", options.source, moving, given)
@@ -283,6 +284,14 @@ def _run_job(options: argparse.Namespace) -> int:
     return console.run_job(
         job, options.beam, stages=stages, overwrite=options.overwrite, quiet=options.quiet
     )
+
+
+def _are_points(options: argparse.Namespace, target: str | None) -> bool:
+    """Whether a table holds points to be moved: sections may be listed in one too, but then a
+    folder is written."""
+    if not options.source.endswith(".csv"):
+        return False
+    return options.job == "register" or target is None or target.endswith(".csv")
 
 
 def _is_job_file(source: str) -> bool:

@@ -98,20 +98,22 @@ def _job_kind(name: str) -> type[Command[Any]]:
     return FuseJob
 
 
-def move_points(registration: str, source: str, target: str | None) -> int:
-    """Moves the points of a CSV file; exit status 1 where some have no place."""
-    from warpbeam.pipelines import apply
+def move_points(job: str, run: str, source: str, target: str | None) -> int:
+    """Moves the points of a CSV file by a run of `align` or `register`; exit status 1 where some
+    have no place."""
+    from warpbeam.pipelines import align_apply, apply
 
     if target is None:
         raise InputError(
             "there is no place for the moved points",
             where="the command line",
-            expected="warpbeam register POINTS.csv MOVED.csv --apply RUN",
+            expected=f"warpbeam {job} POINTS.csv MOVED.csv --apply RUN",
             got="one file",
             fix="name the file to be written",
         )
-    lost = apply.move_points(registration, source, target)
-    sys.stdout.write(f"{target}: {lost} points have no place in the fixed volume\n")
+    move = (align_apply if job == "align" else apply).move_points
+    lost = move(run, source, target)
+    sys.stdout.write(f"{target}: {lost} points have no place in the volume of {run}\n")
     return 1 if lost else 0
 
 

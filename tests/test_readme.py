@@ -62,6 +62,7 @@ def test_the_commands_and_the_python_example_run(tmp_path, monkeypatch, capsys):
     write_pair(tmp_path, make_pair((24, 48, 48)))
     (tmp_path / "labels.tif").write_bytes((tmp_path / "moving.tif").read_bytes())
     (tmp_path / "points.csv").write_text("z,y,x\n12,24,24\n")
+    (tmp_path / "synapses.csv").write_text("z,y,x\n2,100,120\n")
     write_plate(tmp_path / "plate", times=2)
     for file in (tmp_path / "plate").iterdir():
         file.rename(tmp_path / file.name)

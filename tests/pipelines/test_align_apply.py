@@ -59,6 +59,44 @@ def test_labels_keep_their_numbers_and_go_where_their_section_goes(aligned, tmp_
     assert volume.stored_spec(str(tmp_path / "out" / "volume.ome.zarr")).method == "mode"
 
 
+def test_points_go_where_the_pixels_under_them_go(aligned, tmp_path):
+    """A bright dot on black in every section is drawn where its point is moved to."""
+    spots, rows = tmp_path / "spots", ["name,z,y,x"]
+    spots.mkdir()
+    y, x = np.mgrid[:160, :176]
+    for number, path in enumerate(sections_of(aligned)):
+        at = (60.0 + 7 * number, 80.5 - 9 * number)
+        dot = 200 * np.exp(-((y - at[0]) ** 2 + (x - at[1]) ** 2) / 18)
+        tifffile.imwrite(spots / path.name, dot.astype(np.float32), photometric="minisblack")
+        section = int("".join(c for c in path.stem if c.isdigit()))
+        rows.append(f"p{number},{section},{at[0]},{at[1]}")
+    (tmp_path / "points.csv").write_text("\n".join(rows) + "\nfar,999,5,5\nout,0,-4000,5\n")
+    apply(aligned, spots, tmp_path / "drawn")
+    moved = tmp_path / "moved.csv"
+    status = cli.main(
+        ["align", str(tmp_path / "points.csv"), str(moved), "--apply", str(aligned / "aligned")]
+    )
+    assert status == 1  # two of them have no place
+    drawn = pixels(tmp_path / "drawn").astype(float)
+    lines = [line.split(",") for line in moved.read_text().splitlines()[1:]]
+    assert [line[0] for line in lines] == ["p0", "p1", "p2", "p3", "far", "out"]
+    assert all(line[1:] == ["", "", ""] for line in lines[4:])
+    for _, *place in lines[:4]:
+        z, *wanted = map(float, place)
+        plane = drawn[0, 0, int(z)]
+        centre = [(plane * axis).sum() / plane.sum() for axis in np.indices(plane.shape)]
+        np.testing.assert_allclose(wanted, centre, atol=0.15)
+
+
+def test_points_need_their_columns_and_a_file_to_go_to(aligned, tmp_path, capsys):
+    (tmp_path / "bad.csv").write_text("z,y\n1,2\n")
+    run = str(aligned / "aligned")
+    assert cli.main(["align", str(tmp_path / "bad.csv"), "m.csv", "--apply", run]) == 2
+    assert "columns z, y and x" in capsys.readouterr().err
+    assert cli.main(["align", str(tmp_path / "bad.csv"), "--apply", run]) == 2
+    assert "warpbeam align POINTS.csv MOVED.csv --apply RUN" in capsys.readouterr().err
+
+
 def test_running_again_does_nothing(aligned, tmp_path):
     apply(aligned, aligned / "sections", tmp_path / "out")
     before = markers(tmp_path / "out"), object_hashes(tmp_path / "out" / "volume.ome.zarr")

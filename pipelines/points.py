@@ -1,0 +1,62 @@
+"""Points in CSV files through the map of a run: columns z, y and x are moved, others are kept."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from warpbeam.transforms.storage import store
+from warpbeam.transforms.storage.errors import InputError
+
+Points = Float[np.ndarray, "n 3"]
+
+_AXES = ("z", "y", "x")
+
+
+def move_points(source: str, target: str, through: Callable[[Points], Points]) -> int:
+    """Writes the file again with its points moved; empty where the map is not known.
+
+    Args:
+        source: CSV with columns z, y and x.
+        target: where the same rows go, in the same order.
+        through: the map; NaN for points that have no place.
+
+    Returns:
+        How many points have no place.
+
+    Raises:
+        InputError: there is no such file, or the columns are not there.
+    """
+    raw = store.read_bytes(source)
+    if raw is None:
+        raise _no_points(source, "no such file")
+    rows = list(csv.DictReader(io.StringIO(raw.decode("utf-8-sig"))))
+    try:
+        points = np.array([[float(row[a]) for a in _AXES] for row in rows]).reshape(-1, 3)
+    except (KeyError, ValueError, TypeError) as cause:
+        raise _no_points(source, f"{type(cause).__name__} {cause}") from None
+    moved = through(points)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]) if rows else list(_AXES), lineterminator="\n")
+    writer.writeheader()
+    for row, place in zip(rows, moved.tolist(), strict=True):
+        known = np.isfinite(place).all()
+        writer.writerow(
+            row | {a: repr(p) if known else "" for a, p in zip(_AXES, place, strict=True)}
+        )
+    store.write_bytes(target, out.getvalue().encode())
+    return int((~np.isfinite(moved).all(axis=1)).sum())
+
+
+def _no_points(source: str, got: str) -> InputError:
+    return InputError(
+        "there are no points to move",
+        where=source,
+        expected="a CSV file with columns z, y and x",
+        got=got,
+        fix="correct the file",
+    )
