@@ -5,7 +5,8 @@
 Each trial runs the job in a process group of its own, kills it after a random part of the time
 that an undisturbed run works, and starts it again until it ends by itself. Then
 
-* the result must have the same bytes as that of the undisturbed run,
+* the result must have the same bytes as that of the undisturbed run, and a database the same
+  rows: none is missing, none is there twice,
 * no unit that was marked as done may be marked anew: what is computed twice was in flight.
 """
 
@@ -29,16 +30,37 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "helpers")]
 
 import conftest  # noqa: E402, F401  (makes `warpbeam` importable from the checkout)
 from phantoms import write_mosaic  # noqa: E402
+from plates import rows_of, write_plate  # noqa: E402
 from running import ALIGNED, environment, markers, object_hashes  # noqa: E402
 from solids import grey_of, threads, write_image  # noqa: E402
 from stacks import make_stack, write_stack  # noqa: E402
 from volumes import make_pair, write_pair  # noqa: E402
 
 WORKERS = 2
-RESULTS = ("volume.ome.zarr", "masks", "maps", "transforms.json", "objects.parquet")
-JOBS = ("fuse", "stitch", "align", "register", "segment")
+RESULTS = (
+    "volume.ome.zarr", "masks", "tracked", "crops", "plates", "maps", "transforms.json",
+    "objects.parquet", "cells.parquet", "puncta.parquet",
+)  # fmt: skip
 # Several blocks of sections, so that every stage of `align` has units to lose.
 MESH = ALIGNED["mesh"] | {"block_sections": 4}
+# What makes the units of each job small and many, and lets every stage have some.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "fuse": {"volume.coverage": True},
+    "stitch": {"volume.coverage": True},
+    "align": {
+        f"{section}.{key}": value
+        for section, values in (ALIGNED | {"mesh": MESH}).items()
+        for key, value in values.items()
+    },
+    "register": {"chunks.size_px": 32},
+    "segment": {"labels.fan_out": 2},
+    "plate": {
+        "threshold.channel": "nuclei", "background.correct": "subtract", "masks.crops_px": 16,
+        "puncta.channels": ["actin"], "track.masks": True,
+    },
+}  # fmt: skip
+JOBS = tuple(SETTINGS)
+SOLID = ("align", "register", "segment")
 
 
 @dataclass(frozen=True)
@@ -66,59 +88,55 @@ class Trial:
 
 def command_line(job: str, source: Path, output: Path) -> list[str]:
     """A job with many small units; without a report, which is drawn after everything is done."""
-    sizes = "3d" if job in ("align", "register", "segment") else "2d"
+    sizes = "3d" if job in SOLID else "2d"
     sources = [source / f"{n}.tif" for n in ("fixed", "moving")] if job == "register" else [source]
     small = [8, 32, 32][-int(sizes[0]) :]
-    settings: dict[str, Any] = {
-        "run.workers": WORKERS, f"volume.shard_{sizes}": small, f"volume.chunk_{sizes}": small
+    settings = {
+        "run.workers": WORKERS, f"volume.shard_{sizes}": small, f"volume.chunk_{sizes}": small,
+        **SETTINGS[job],
     }  # fmt: skip
-    if job == "align":
-        settings |= {
-            f"{section}.{key}": value
-            for section, values in (ALIGNED | {"mesh": MESH}).items()
-            for key, value in values.items()
-        }
-    elif job == "register":
-        settings["chunks.size_px"] = 32
-    elif job == "segment":
-        settings["labels.fan_out"] = 2
-    else:
-        settings["volume.coverage"] = True
+    command = "segment" if job == "plate" else job
     given = [
         part
         for name, value in settings.items()
         for part in ("--set", f"{name}={json.dumps(value)}")
     ]
-    return [sys.executable, "-m", "warpbeam.pipelines.cli", job, *map(str, sources), str(output),
-            *given, "--quiet"]  # fmt: skip
+    return [sys.executable, "-m", "warpbeam.pipelines.cli", command, *map(str, sources),
+            str(output), *given, "--quiet"]  # fmt: skip
 
 
 def make_source(job: str, folder: Path, grid: tuple[int, int]) -> Path:
     """What the job works on: a grid of tiles, for `align` as many sections, for `segment` a volume
-    of as many blocks, for `register` two volumes."""
+    of as many blocks, for `plate` wells of so many tiles at two times, for `register` two
+    volumes."""
     if job == "register":
         return write_pair(folder / "volumes", make_pair())[0].parent
     if job == "segment":
         shape = (8, 32 * grid[0], 32 * grid[1])
         return write_image(folder / "image.ome.zarr", grey_of(threads(shape=shape)))
+    if job == "plate":
+        wells = [f"A{k}" for k in range(1, grid[0] + 1)]
+        return write_plate(folder / "images", wells=wells, times=2, tiles=grid[1])
     if job == "align":
         return write_stack(folder / "sections", make_stack(grid[0] * grid[1]))
     return write_mosaic(folder / "tiles", rows=grid[0], columns=grid[1], tile=128, step=100)
 
 
 def result_of(run: Path) -> dict[str, str]:
-    """The bytes that a user sees, as hashes."""
+    """The bytes that a user sees, as hashes, and the rows of each table of a database."""
     found = {}
     for path in filter(Path.exists, (run / name for name in RESULTS)):
         files = object_hashes(path) if path.is_dir() else {"": path.read_bytes().hex()}
         found.update({f"{path.name}/{key}": value for key, value in files.items()})
+    if (run / "plate.sqlite").exists():
+        found.update({f"plate.sqlite/{name}": repr(rows) for name, rows in rows_of(run).items()})
     return found
 
 
 def _started(run: Path) -> int:
-    """When the job last began to work, ns: it writes the tile list first."""
-    note = run / ".ledger" / "tiles.json"
-    return note.stat().st_mtime_ns if note.exists() else 0
+    """When the job last began to work, ns: it writes the list of what it works on first."""
+    notes = [run / ".ledger" / name for name in ("tiles.json", "sites.json")]
+    return max((note.stat().st_mtime_ns for note in notes if note.exists()), default=0)
 
 
 def run_killed(arguments: list[str], run: Path, after_s: float) -> bool:

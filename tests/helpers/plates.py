@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import tifffile
 from running import _run
 
 from warpbeam.pipelines.job import Outcome
+from warpbeam.transforms.storage.database import schema
+from warpbeam.transforms.storage.database.read import read_table
 
 SHAPE = (96, 120)
 
@@ -77,3 +80,22 @@ def segment(plate: Path, output: Path, flags: Sequence[str] = (), **settings: An
 
     settings["threshold"] = {"channel": "nuclei"} | settings.get("threshold", {})
     return _run(segment.run, SegmentConfig, plate, output, flags, settings)
+
+
+def rows_of(run: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a run's own database."""
+    return rows_at(f"sqlite:///{run / 'plate.sqlite'}")
+
+
+def rows_at(url: str) -> dict[str, list[dict[str, Any]]]:
+    """The rows of every table, keys included, which are made from what a row is.
+
+    Two things differ between runs that found the same. The table with the mark of the database
+    is left out: the mark is drawn so that no other database has it. Of the address of a mask the
+    file's name alone is given: the folder before it is the run's.
+    """
+    names = [name for name in schema.METADATA.tables if name != schema.ABOUT.name]
+    found = {name: read_table(url, name) for name in names}
+    for row in found["tiledata"]:
+        row["maskpath"] = row["maskpath"] and os.path.basename(row["maskpath"])
+    return found
