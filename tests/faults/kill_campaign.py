@@ -92,7 +92,8 @@ def command_line(job: str, source: Path, output: Path) -> list[str]:
     sources = [source / f"{n}.tif" for n in ("fixed", "moving")] if job == "register" else [source]
     small = [8, 32, 32][-int(sizes[0]) :]
     settings = {
-        "run.workers": WORKERS, f"volume.shard_{sizes}": small, f"volume.chunk_{sizes}": small,
+        "run.workers": WORKERS, "run.report": False,
+        f"volume.shard_{sizes}": small, f"volume.chunk_{sizes}": small,
         **SETTINGS[job],
     }  # fmt: skip
     command = "segment" if job == "plate" else job
@@ -191,11 +192,11 @@ def campaign(
         status = run_whole(command_line(job, source, plain))
         if status:
             raise SystemExit(f"the undisturbed run ended with status {status}")
-    working = time.time() - _started(plain) / 1e9
+    working = (max(markers(plain).values()) - _started(plain)) / 1e9  # to the last unit's end
     expected, found, left = result_of(plain), [], kills
     while left > 0:
         count = min(left, 2 if len(found) % 3 == 2 else 1)
-        delays = [draw.uniform(0, 0.8 * working) for _ in range(count)]
+        delays = [draw.uniform(0, 0.95 * working) for _ in range(count)]
         run = folder / f"run{len(found)}"
         found.append(trial(command_line(job, source, run), run, expected, delays))
         left -= count
