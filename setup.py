@@ -44,6 +44,7 @@ setup(
     ],
     extras_require={
         "ants": ["antspyx"],
+        "cellpose": ["cellpose>=4.2"],
         "greedy": ["picsl-greedy"],
         "torch": ["torch"],
         "test": [

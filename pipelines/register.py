@@ -28,7 +28,7 @@ from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import ListJob, Outcome
 from warpbeam.pipelines.plan import Plan
 from warpbeam.pipelines.register_config import RegisterConfig
-from warpbeam.pipelines.register_dense import DenseEngine, check_installed, dense_engine
+from warpbeam.pipelines.register_dense import DenseEngine, dense_engine
 from warpbeam.transforms.canvas import OutputSettings
 from warpbeam.transforms.register import chunks, coarse, dense, output, quality, reading, solve
 from warpbeam.transforms.register.frame import FIXED, Frame, PassSettings, forward_uri
@@ -242,7 +242,7 @@ class RegisterJob(ListJob[RegisterConfig]):
         """Refuses channels, landmarks and engines that are not there."""
         _ = self._landmarks
         if self._dense:
-            check_installed(self.config.engine, self._dense)
+            self._dense.extra.require("engine", otherwise="match")
         given = self.config.volumes
         for name, channel, count in zip(
             ("fixed", "moving"), (given.fixed_channel, given.moving_channel), self.pair.channels,

@@ -22,6 +22,7 @@ from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import Job, Outcome
 from warpbeam.pipelines.plan import Plan
 from warpbeam.pipelines.segment_config import SegmentConfig, object_settings
+from warpbeam.pipelines.segment_network import check_network, network_settings, weights_mark
 from warpbeam.transforms.segment import (
     background,
     database,
@@ -80,7 +81,7 @@ class SegmentJob(Job[SegmentConfig]):
                       background.MeasureBackground(run))  # fmt: skip
         backgrounds = graph.ledger("background") if corrects else None
         settings = self.segment_settings
-        graph.map("segment", asdict(settings),
+        graph.map("segment", [asdict(settings), weights_mark(settings.network)],
                   functools.partial(objects.list_sites, run, backgrounds),
                   objects.SegmentSite(run, settings, plate))  # fmt: skip
         self._add_tables(graph)
@@ -153,6 +154,7 @@ class SegmentJob(Job[SegmentConfig]):
             ),
             self.config.masks.tiff,
             self.config.masks.crops_px,
+            network_settings(self.config),
         )
 
     @property
@@ -165,7 +167,10 @@ class SegmentJob(Job[SegmentConfig]):
         )  # fmt: skip
 
     def check(self) -> None:
-        """Refuses channels that a site lacks, and formats that hold no plates."""
+        """Refuses a network that is not there, channels that a site lacks, and formats that hold
+        no plates."""
+        if (network := network_settings(self.config)) is not None:
+            check_network(network)
         wanted = {
             "threshold.channel": [self.channel],
             "puncta.channels": self.config.puncta.channels,

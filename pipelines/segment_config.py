@@ -14,7 +14,7 @@ from warpbeam.pipelines.config import JobConfig, Presets, Section
 Toggle = Literal["include", "exclude"]
 Method = Literal[
     "otsu", "sd_from_mean", "mean", "minimum", "yen", "li", "isodata", "triangle", "manual",
-    "local", "sauvola", "tryall",
+    "local", "sauvola", "cellpose", "tryall",
 ]  # fmt: skip
 
 
@@ -57,7 +57,9 @@ class ThresholdConfig(Section):
         None, description="the channel in which objects are found; none: the first one"
     )
     method: Method = Field(
-        "otsu", description="as in scikit-image; tryall draws all of them and does nothing else"
+        "otsu",
+        description="as in scikit-image; cellpose: a network instead, see there; tryall draws all "
+        "thresholds and does nothing else",
     )
     gaussian_px: float = Field(0.0, ge=0, le=100, description="smoothing before it, sigma in px")
     sd_factor: float = Field(
@@ -83,8 +85,35 @@ class ThresholdConfig(Section):
         return self
 
 
+class CellposeConfig(Section):
+    """How a network finds cells (threshold.method: cellpose; needs the package cellpose).
+
+    It runs on a GPU where torch sees one; on a CPU it takes minutes per image.
+    """
+
+    model: str = Field(
+        "cpsam_v2",
+        description="name of a model of cellpose, which each worker downloads when it first needs "
+        "it, or a file with weights that all workers see",
+    )
+    diameter_px: float = Field(
+        0.0, ge=0, le=5000,
+        description="size of a cell, px: images are scaled until it is 30; 0: they are not scaled",
+    )  # fmt: skip
+    flow_threshold: float = Field(
+        0.4, ge=0, le=10,
+        description="cells whose shape disagrees more with the network's flow are left out; 0: "
+        "none is",
+    )  # fmt: skip
+    cell_probability: float = Field(
+        0.0, ge=-20, le=20,
+        description="logit above which a pixel belongs to a cell; less finds more and larger cells",
+    )  # fmt: skip
+
+
 class ObjectsConfig(Section):
-    """Which pieces count as objects."""
+    """Which pieces count as objects. Holes and necks are matters of thresholds: a network fills
+    and cuts by itself."""
 
     fill_holes: bool = Field(False, description="dark places inside an object belong to it")
     neck: float = Field(
@@ -200,6 +229,7 @@ class SegmentConfig(JobConfig):
     select: SelectConfig = SelectConfig()
     background: BackgroundConfig = BackgroundConfig()
     threshold: ThresholdConfig = ThresholdConfig()
+    cellpose: CellposeConfig = CellposeConfig()
     objects: ObjectsConfig = ObjectsConfig()
     puncta: PunctaConfig = PunctaConfig()
     track: TrackConfig = TrackConfig()

@@ -14,9 +14,13 @@ from warpbeam.pipelines.plan import Plan, StagePlan
 from warpbeam.pipelines.segment_config import SegmentConfig
 from warpbeam.transforms.storage.plate import Plate
 
-# Rough figures for one core, after tests/benchmarks/segment_plate.py.
-_PIXELS_PER_S = {"local": 12e6, "sauvola": 7e6}
+# Rough figures for one core, after tests/benchmarks/segment_plate.py. That of cellpose was not
+# measured: 300 million weights take 0.7 TFLOP for 256 x 256 px, of which tiles share a third, and
+# a core does 50 GFLOP/s.
+_PIXELS_PER_S = {"local": 12e6, "sauvola": 7e6, "cellpose": 3e3}
 _PIXELS_PER_S_OTHERWISE = 100e6
+# Two copies of those weights while they are loaded, and what it holds of eight tiles; not measured.
+_NETWORK_BYTES = 3_000_000_000
 _SPLIT_PIXELS_PER_S = 20e6
 _ZARR_PIXELS_PER_S = 40e6
 _ROWS_PER_S = 40_000
@@ -31,14 +35,18 @@ def plan(plate: Plate, config: SegmentConfig) -> Plan:
     images = sum(math.prod(site.shape) * len(site.images) for site in plate.sites)
     largest = max(math.prod(site.shape) for site in plate.sites)
     channels = max(len(site.images) for site in plate.sites)
+    network = config.threshold.method == "cellpose"
+    splits = bool(config.objects.neck) and not network
     rate = _PIXELS_PER_S.get(config.threshold.method, _PIXELS_PER_S_OTHERWISE)
-    seconds = pixels / rate + (pixels / _SPLIT_PIXELS_PER_S if config.objects.neck else 0)
+    seconds = pixels / rate + (pixels / _SPLIT_PIXELS_PER_S if splits else 0)
     written = pixels // 20
     if config.masks.ome_zarr:
         seconds += images / _ZARR_PIXELS_PER_S
         written += (images * size + 4 * pixels) * 4 // 3
     # All channels, masks and smoothed copies; labels as int64 and distances where it is cut.
-    memory = largest * (size * channels + 12 + (24 if config.objects.neck else 0))
+    memory = largest * (size * channels + 12 + (24 if splits else 0))
+    if network:  # which holds the image, its flow in and out, and where each pixel flows to
+        memory += _NETWORK_BYTES + 60 * largest
     stages = [StagePlan("segment", len(plate), images * size, written, memory, seconds)]
     if config.background.correct != "none":
         groups: dict[tuple[Any, ...], int] = {}

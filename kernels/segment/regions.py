@@ -11,7 +11,7 @@ order, which is the order of `skimage.measure.label`; 0 is background.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Int, Integer
@@ -145,6 +145,15 @@ def regions_of(labels: Integer[np.ndarray, "y x"]) -> Regions:
     row, left, right, label = runs_of(labels)
     label = label.astype(np.int64)
     return Regions(_plane(labels.shape), row, left, right, label, int(label.max(initial=0)))
+
+
+def numbered(labels: Integer[np.ndarray, "y x"]) -> Regions:
+    """The objects of a label image, numbered anew as the convention has it; 0 is background."""
+    regions = regions_of(labels)
+    used, first = np.unique(regions.label, return_index=True)
+    number = np.zeros(regions.count + 1, np.int64)
+    number[used[np.argsort(first)]] = np.arange(1, used.size + 1)
+    return replace(regions, label=number[regions.label], count=used.size)
 
 
 def _plane(shape: tuple[int, ...]) -> tuple[int, int]:

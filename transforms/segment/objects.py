@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from warpbeam.kernels.segment.background import How, correct
+from warpbeam.kernels.segment.cellpose import CellposeSettings
 from warpbeam.kernels.segment.crops import crops
 from warpbeam.kernels.segment.intensity import intensity_properties
-from warpbeam.kernels.segment.plate import ObjectSettings, find_objects
+from warpbeam.kernels.segment.plate import ObjectSettings
 from warpbeam.kernels.segment.puncta import PunctaSettings, find_puncta
 from warpbeam.kernels.segment.regions import Regions
 from warpbeam.kernels.segment.shape import shape_properties
@@ -29,6 +30,7 @@ from warpbeam.transforms.segment.files import (
     objects_uri,
     puncta_uri,
 )
+from warpbeam.transforms.segment.finder import Finder
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import store, tables
 from warpbeam.transforms.storage.ledger import Ledger, Record, key_name
@@ -53,6 +55,7 @@ class SegmentSettings:
         puncta: what a spot is.
         tiff: write masks as TIFF.
         crop: side of the square that is cut out around each object, pixels; 0 for none.
+        network: finds the objects in place of a threshold; None for the threshold.
     """
 
     channel: str
@@ -62,6 +65,7 @@ class SegmentSettings:
     puncta: PunctaSettings
     tiff: bool
     crop: int = 0
+    network: CellposeSettings | None = None
 
 
 def list_sites(run: str, backgrounds: Ledger | None) -> Iterator[Unit]:
@@ -80,12 +84,13 @@ class SegmentSite:
 
     def __init__(self, run: str, settings: SegmentSettings, plate: PlateSettings | None) -> None:
         self._run, self._settings, self._plate = run, settings, plate
+        self._find = Finder(settings.objects, settings.network)
 
     def __call__(self, key: SiteKey, payload: Any) -> Record:
         site, chosen = Site.from_json(payload[0]), self._settings
         raw = read_site(site)
         images = corrected(self._run, site, raw, chosen.background)
-        regions = find_objects(images[chosen.channel], chosen.objects)
+        regions = self._find(images[chosen.channel])
         columns = measure(regions, images, chosen.channel)
         written = self._write_masks(site, regions, raw)
         written += tables.write_columns(objects_uri(self._run, site.key), columns)

@@ -8,7 +8,13 @@ from hypothesis.extra import numpy as hnp
 from skimage import measure
 
 from warpbeam.kernels.segment.filters import apart, fill_holes, off_border, within_area
-from warpbeam.kernels.segment.regions import connected, label_mask, label_pieces, regions_of
+from warpbeam.kernels.segment.regions import (
+    connected,
+    label_mask,
+    label_pieces,
+    numbered,
+    regions_of,
+)
 
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)
 masks = hnp.arrays(bool, shapes)
@@ -98,3 +104,12 @@ def test_an_empty_mask_has_no_objects(shape):
     regions = label_mask(np.zeros(shape, bool))
     assert regions.count == 0
     assert not regions.image().any()
+
+
+@given(hnp.arrays(np.int32, shapes, elements=st.integers(0, 9)))
+def test_labels_are_numbered_by_their_first_pixels(labels):
+    order = dict.fromkeys(labels[labels > 0].tolist())
+    wanted = {0: 0} | {label: number for number, label in enumerate(order, start=1)}
+    regions = numbered(labels)
+    np.testing.assert_array_equal(regions.image(), np.vectorize(wanted.get, [int])(labels))
+    assert regions.count == len(order)
