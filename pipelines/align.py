@@ -136,11 +136,7 @@ class AlignJob(ListJob[AlignConfig]):
             functools.partial(measure.list_flows, run, readable),
             measure.MeasureFlow(run, self.sections, measuring),
         )  # fmt: skip
-        rules = clean.CleanRules(
-            CleanSettings(given.min_peak_ratio, max_deviation=given.max_deviation_px),
-            ReconcileSettings(min_component=given.min_component),
-            given.bridge_above,
-        )
+        rules = self.clean_rules
         graph.map(
             "clean", asdict(rules),
             functools.partial(clean.list_cleaning, run, readable, graph.ledger("flow")),
@@ -253,6 +249,25 @@ class AlignJob(ListJob[AlignConfig]):
         given = self.config.flow
         nodes = max(given.block_px * min(given.scales) // given.stride_px, 1)
         return frame.FrameSettings(given.stride_px, nodes, given.scales, given.gaps, given.bridges)
+
+    @property
+    def clean_rules(self) -> clean.CleanRules:
+        """Which vectors are believed; a limit of 0 is none."""
+        given = self.config.flow
+        return clean.CleanRules(
+            CleanSettings(
+                given.min_peak_ratio,
+                given.min_sharpness or None,
+                max_magnitude=given.max_magnitude_px or None,
+                max_deviation=given.max_deviation_px,
+            ),
+            ReconcileSettings(
+                max_gradient=given.max_gradient_px or None,
+                min_component=given.min_component,
+                min_gap=given.min_gap,
+            ),
+            given.bridge_above,
+        )
 
     @property
     def output_settings(self) -> OutputSettings:

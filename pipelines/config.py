@@ -117,6 +117,17 @@ class ElasticConfig(Section):
         le=10,
         description="a point is believed if it matches this much better than any other place",
     )
+    min_sharpness: float | None = Field(
+        None,
+        ge=0,
+        description="a point is believed if it matches this much better than the worst place "
+        "around it; none or 0: any",
+    )
+    max_magnitude_px: float | None = Field(
+        None,
+        ge=0,
+        description="a point may be off so much from the median of its overlap, px; none or 0: any",
+    )
     bending_px: float = Field(
         50.0,
         gt=0,

@@ -120,6 +120,8 @@ class StitchJob(TileJob[StitchConfig]):
             lengths(chosen.search_z_px, chosen.search_px),
             chosen.finest,
             chosen.min_peak_ratio,
+            chosen.min_sharpness or None,
+            chosen.max_magnitude_px or None,
         )
 
     @functools.cached_property

@@ -38,7 +38,8 @@ class OverlapSettings:
         patch, stride, search: see `kernels.flow.field.FlowSettings`; the stride is that of the
             meshes too.
         finest: level of the mean pyramid on which vectors are refined last.
-        min_peak_ratio: of a believed vector.
+        min_peak_ratio, min_sharpness, max_magnitude: of a believed vector, see
+            `kernels.flow.clean`.
     """
 
     channel: int
@@ -47,6 +48,8 @@ class OverlapSettings:
     search: tuple[int, ...]
     finest: int
     min_peak_ratio: float
+    min_sharpness: float | None = None
+    max_magnitude: float | None = None
 
 
 def list_overlaps(run: RunFolder, converted: Ledger) -> Iterator[Unit]:
@@ -105,7 +108,9 @@ class MeasureOverlap:
             parts = [self._read(a.source, found.fixed), self._read(b.source, found.moving)]
         except CorruptImageError as problem:
             return {"nodes": 0, "points": 0, "reason": f"{problem.what}: {problem.where}"}
-        clean = CleanSettings(min_peak_ratio=chosen.min_peak_ratio)
+        clean = CleanSettings(
+            chosen.min_peak_ratio, chosen.min_sharpness, max_magnitude=chosen.max_magnitude
+        )
         matched = match_overlap(found, parts[0], parts[1], flow, clean)
         columns = np.concatenate([matched.p, matched.q - matched.p], axis=1).astype(np.float32)
         save_image(self._run.points(key_name(key)), columns)

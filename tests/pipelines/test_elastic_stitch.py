@@ -23,6 +23,7 @@ OFF = {"shading": {"flatfield": "off", "gain": "off"}}
 LARGE = {"volume": {"shard_2d": (256, 256), "chunk_2d": (128, 128), "pyramid": False}, **OFF}
 BENT = {"elastic": {"enabled": True, "patch_px": 32}, "link": {"search_px": 12, "reduction": 1}}
 VOLUME = "volume.ome.zarr"
+UP_TO_FLOW = ["convert", "link", "null", "solve", "flow"]
 
 
 def mosaic_in(folder, **how):
@@ -131,6 +132,33 @@ def test_any_order_of_the_list_gives_nearly_the_same(mosaic, plain, tmp_path):
     stitch(tiles, tmp_path / "run", **LARGE, **BENT)
     apart = np.abs(pixels(tmp_path / "run").astype(float) - pixels(plain[0]))
     assert np.quantile(apart, 0.999) <= 3
+
+
+def points_of(run):
+    """The points of every pair of tiles as rows `p, q - p`, by their file."""
+    return {path.name: np.load(path) for path in sorted((run / ".ledger" / "points").iterdir())}
+
+
+def believed(mosaic, output, **elastic):
+    given = {"link": BENT["link"], "elastic": BENT["elastic"] | elastic}
+    stitch(mosaic.list, output, **LARGE, **given, stages=UP_TO_FLOW)
+    return points_of(output)
+
+
+def test_points_far_from_the_median_of_an_overlap_are_not_believed(mosaic, plain, tmp_path):
+    found = believed(mosaic, tmp_path / "run", max_magnitude_px=1.0)
+    for name, rows in points_of(plain[0]).items():
+        apart = rows[:, 2:] - np.median(rows[:, 2:], axis=0)
+        expected = rows[np.abs(apart).max(axis=1) <= 1]
+        assert 0 < len(expected) < len(rows)
+        np.testing.assert_array_equal(found[name], expected)
+
+
+def test_blurred_points_are_not_believed(mosaic, plain, tmp_path):
+    found = believed(mosaic, tmp_path / "run", min_sharpness=20.0)
+    for name, rows in points_of(plain[0]).items():
+        assert 0 < len(found[name]) < len(rows)
+        assert {*map(tuple, found[name].tolist())} < {*map(tuple, rows.tolist())}
 
 
 def test_a_second_run_does_nothing(mosaic, plain):

@@ -105,7 +105,7 @@ class CleanFlow:
                 stored.read(frame.flow(scale, gap, z)).reshape(FLOW_CHANNELS, *shape)
                 for scale in scales
             ]
-            out[gap] = self._combined(frame, measured)
+            out[gap] = self._combined(frame, measured, frame.settings.gaps[gap])
         patch = self._measuring.patch * min(frame.settings.scales)
         on_section, inside = (_on_section(frame, fixed, margin) for margin in (0, patch // 2))
         for index, moving in reached:
@@ -122,13 +122,13 @@ class CleanFlow:
             "any": float(known.any(axis=0)[on_section].mean()) if on_section.any() else 0.0,
         }
 
-    def _combined(self, frame: Frame, measured: list[Measured]) -> Vectors:
-        """One flow out of those of all scales."""
-        vectors = []
+    def _combined(self, frame: Frame, measured: list[Measured], gap: int) -> Vectors:
+        """One flow over `gap` sections out of those of all scales."""
+        vectors, gaps = [], [np.full(frame.lattice.shape, gap)] * len(measured)
         for one in measured:
             kept = trusted(_as_flow(frame, one), self._rules.vectors)
             vectors.append(np.where(kept, one[:2], np.nan).astype(np.float64))
-        return reconcile(vectors, self._rules.whole)[0]
+        return reconcile(vectors, self._rules.whole, gaps=gaps)[0]
 
     def _bridge(
         self,
@@ -150,7 +150,8 @@ class CleanFlow:
                 area = Area.around(frame, self._measuring, scale, block)
                 a, b = (area.image(self._reader, placed) for placed in (fixed, moving))
                 one[:, *block.slices] = area.measure(a, b, wanted)
-        return np.where(missing, self._combined(frame, measured), np.nan)
+        gap = fixed.source.key.section - moving.source.key.section
+        return np.where(missing, self._combined(frame, measured, gap), np.nan)
 
 
 def _on_section(frame: Frame, placed: PlacedTile, margin: int) -> Bool[np.ndarray, "y x"]:
