@@ -20,6 +20,7 @@ from warpbeam.kernels.flow.clean import CleanSettings
 from warpbeam.kernels.flow.exclude import Exclusion
 from warpbeam.kernels.flow.reconcile import ReconcileSettings
 from warpbeam.kernels.mesh.chain import ChainSettings
+from warpbeam.kernels.mesh.folds import Limits
 from warpbeam.pipelines import align_numbers, align_plan, fusing
 from warpbeam.pipelines.align_config import AlignConfig
 from warpbeam.pipelines.graph import JobGraph
@@ -145,13 +146,7 @@ class AlignJob(ListJob[AlignConfig]):
 
     def _add_meshes(self, graph: JobGraph) -> None:
         run, given = self.run_folder, self.config.mesh
-        settings = mesh.MeshSettings(
-            given.bending_px,
-            given.spring,
-            given.block_sections,
-            ChainSettings(given.least_known, given.most_scatter_px),
-            given.skip,
-        )
+        settings = self.mesh_settings
         cleaned = graph.ledger("clean")
         graph.map(
             "mesh", asdict(settings),
@@ -267,6 +262,19 @@ class AlignJob(ListJob[AlignConfig]):
                 min_gap=given.min_gap,
             ),
             given.bridge_above,
+        )
+
+    @property
+    def mesh_settings(self) -> mesh.MeshSettings:
+        """How sections become sheets, and which of their cells are folds."""
+        given = self.config.mesh
+        limits = Limits(
+            given.least_stretch, given.most_stretch, given.fold_radius, given.fold_weight,
+            given.fold_retries,
+        )  # fmt: skip
+        solved = ChainSettings(given.least_known, given.most_scatter_px, limits)
+        return mesh.MeshSettings(
+            given.bending_px, given.spring, given.block_sections, solved, given.skip
         )
 
     @property

@@ -151,6 +151,22 @@ class MeshConfig(Section):
     most_scatter_px: float = Field(
         6.0, gt=0, description="a section whose flow scatters more about its mesh is bad, px"
     )
+    least_stretch: float = Field(
+        0.5, ge=0, lt=1,
+        description="neighbouring nodes that come closer, as a share of their distance, are a fold",
+    )  # fmt: skip
+    most_stretch: float = Field(
+        2.0, gt=1, description="neighbouring nodes that move further apart, likewise, are one too"
+    )
+    fold_radius: int = Field(
+        3, ge=0,
+        description="nodes around a fold whose flow is believed less when a section is solved "
+        "again; twice as many the second time, and so on; the last time all",
+    )  # fmt: skip
+    fold_weight: float = Field(
+        0.1, gt=0, le=1, description="factor of the weight of the flow around a fold, each time"
+    )
+    fold_retries: int = Field(3, ge=0, le=20, description="how often a section is solved again")
     skip: tuple[int, ...] = Field((), description="sections that no other is aligned to")
     linear_drift: bool = Field(
         True, description="take the steady drift of whole sections out again: tissue cut obliquely"
