@@ -80,6 +80,59 @@ def test_cleaning_refuses_several_flows_and_bad_limits():
         CleanSettings(max_deviation=0.0)
 
 
+def volume(seed=0, shape=(5, 6, 7)):
+    """A smooth 3-D flow, some of its vectors wild and some missing."""
+    rng = np.random.default_rng(seed)
+    vectors = 0.5 * np.indices(shape) + rng.normal(0, 0.2, (3, *shape)) + 20
+    vectors[:, rng.random(shape) < 0.1] += rng.choice([-6, 6])
+    vectors[:, rng.random(shape) < 0.2] = np.nan
+    return vectors.astype(np.float32).astype(float)
+
+
+def test_volumes_are_cleaned_node_by_node():
+    """Each test counts what those before it left."""
+    vectors, rng = volume(), np.random.default_rng(1)
+    ratio, sharpness = rng.uniform(1, 5, (2, *vectors.shape[1:])).astype(np.float32)
+    rules = CleanSettings(1.3, 1.2, max_magnitude=7.0, max_deviation=1.5)
+    left = vectors.copy()
+    left[:, (ratio < 1.3) | (sharpness < 1.2)] = np.nan
+    middle = [np.median(v[np.isfinite(v)]) for v in left]
+    left[:, (np.abs(left - np.reshape(middle, (3, 1, 1, 1))) > 7).any(axis=0)] = np.nan
+    expected = np.isfinite(left[0])
+    counts = [np.isfinite(vectors[0]).sum(), expected.sum()]
+    for z, y, x in np.argwhere(expected):
+        near = left[:, max(z - 1, 0) : z + 2, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        around = np.nanmedian(near.reshape(3, -1), axis=1)
+        expected[z, y, x] = (np.abs(left[:, z, y, x] - around) <= 1.5).all()
+    np.testing.assert_array_equal(trusted(flow_of(vectors, ratio, sharpness), rules), expected)
+    assert counts[0] > counts[1] > expected.sum() > 20
+
+
+def test_steps_and_pieces_of_volumes_count_along_z_too():
+    """Two slabs that differ by a step lose the two planes at it; a lone column of the second flow
+    is a piece of 3, a lone node one of 1."""
+    first, second = np.full((3, 9, 6, 8), np.nan), np.full((3, 9, 6, 8), np.nan)
+    first[:, :3, :, :4] = 2.0
+    first[:, 3:, :, :4] = np.reshape([2, 2, 9], (3, 1, 1, 1))
+    second[:, :, :, :4] = 50  # not looked at
+    second[:, 4:7, 2, 6] = 3
+    second[:, 8, 5, 7] = 3
+    got, gap = reconcile(
+        [first, second], ReconcileSettings(max_gradient=5.0, min_component=3),
+        gaps=[np.full((9, 6, 8), 1), np.full((9, 6, 8), -2)],
+    )  # fmt: skip
+    expected = first.copy()
+    expected[:, 2:4] = np.nan
+    expected[:, 4:7, 2, 6] = 3
+    np.testing.assert_array_equal(got, expected)
+    assert set(np.unique(gap[:, :, :4])) == {0, 1}
+    assert set(np.unique(gap[:, :, 4:])) == {0, -2}
+    near, _ = reconcile(
+        [first, second], ReconcileSettings(min_gap=3), gaps=[gap * 0 + 1, gap * 0 - 2]
+    )
+    np.testing.assert_array_equal(near, first)
+
+
 def test_sofimas_reconciling_case():
     first, second, third = (np.full((2, 50, 40), np.nan) for _ in range(3))
     gaps = [np.zeros((50, 40), int) for _ in range(3)]
