@@ -132,7 +132,8 @@ def move_points(alignment: str, source: str, target: str) -> int:
         InputError: there is no such alignment, or the columns are not there.
     """
     maps, _ = _alignment(alignment)
-    return points.move_points(source, target, functools.partial(_aligned, maps))
+    units = "the number of a section and px of its image"
+    return points.move_points(source, target, functools.partial(_aligned, maps), units=units)
 
 
 def _aligned(maps: RunFolder, at: points.Points) -> points.Points:

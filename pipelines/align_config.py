@@ -91,27 +91,22 @@ class FlowConfig(Section):
     min_peak_ratio: float = Field(
         1.3, ge=1, description="best peak of a patch over its second; lower is ambiguous"
     )
-    min_sharpness: float | None = Field(
-        None,
-        ge=0,
-        description="best peak of a patch over the least value around it; lower is blurred; none "
-        "or 0: any",
-    )
-    max_magnitude_px: float | None = Field(
-        None,
-        ge=0,
-        description="a vector may differ so much from the median of its section, px; none or 0: "
-        "any",
-    )
+    min_sharpness: float = Field(
+        0, ge=0,
+        description="best peak of a patch over the least value around it; lower is blurred; 0: any",
+    )  # fmt: skip
+    max_magnitude_px: float = Field(
+        0, ge=0,
+        description="a vector may differ so much from the median of its section, px; 0: any",
+    )  # fmt: skip
     max_deviation_px: float = Field(
         10.0, gt=0, description="a vector may differ so much from the median around it, px"
     )
-    max_gradient_px: float | None = Field(
-        None,
-        ge=0,
+    max_gradient_px: float = Field(
+        0, ge=0,
         description="vectors of two neighbouring nodes may differ so much, px, or both are "
-        "dropped; none or 0: any",
-    )
+        "dropped; 0: any",
+    )  # fmt: skip
     min_gap: int = Field(
         0, ge=0,
         description="flow over fewer sections is of the first of `scales` alone, which no other "

@@ -130,7 +130,8 @@ def move_points(registration: str, source: str, target: str) -> int:
     """
     _registration(registration)
     inverse = displacements.load(inverse_uri(RunFolder(registration))).read()
-    return points.move_points(source, target, functools.partial(warp_points, inverse))
+    through = functools.partial(warp_points, inverse)
+    return points.move_points(source, target, through, units="moving voxels")
 
 
 def run(

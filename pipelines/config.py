@@ -117,17 +117,15 @@ class ElasticConfig(Section):
         le=10,
         description="a point is believed if it matches this much better than any other place",
     )
-    min_sharpness: float | None = Field(
-        None,
-        ge=0,
+    min_sharpness: float = Field(
+        0, ge=0,
         description="a point is believed if it matches this much better than the worst place "
-        "around it; none or 0: any",
-    )
-    max_magnitude_px: float | None = Field(
-        None,
-        ge=0,
-        description="a point may be off so much from the median of its overlap, px; none or 0: any",
-    )
+        "around it; 0: any",
+    )  # fmt: skip
+    max_magnitude_px: float = Field(
+        0, ge=0,
+        description="a point may be off so much from the median of its overlap, px; 0: any",
+    )  # fmt: skip
     bending_px: float = Field(
         50.0,
         gt=0,

@@ -17,13 +17,16 @@ Points = Float[np.ndarray, "n 3"]
 _AXES = ("z", "y", "x")
 
 
-def move_points(source: str, target: str, through: Callable[[Points], Points]) -> int:
+def move_points(
+    source: str, target: str, through: Callable[[Points], Points], *, units: str
+) -> int:
     """Writes the file again with its points moved; empty where the map is not known.
 
     Args:
         source: CSV with columns z, y and x.
         target: where the same rows go, in the same order.
         through: the map; NaN for points that have no place.
+        units: of the columns, for whoever gives other ones.
 
     Returns:
         How many points have no place.
@@ -33,12 +36,12 @@ def move_points(source: str, target: str, through: Callable[[Points], Points]) -
     """
     raw = store.read_bytes(source)
     if raw is None:
-        raise _no_points(source, "no such file")
+        raise _no_points(source, units, "no such file")
     rows = list(csv.DictReader(io.StringIO(raw.decode("utf-8-sig"))))
     try:
         points = np.array([[float(row[a]) for a in _AXES] for row in rows]).reshape(-1, 3)
     except (KeyError, ValueError, TypeError) as cause:
-        raise _no_points(source, f"{type(cause).__name__} {cause}") from None
+        raise _no_points(source, units, f"{type(cause).__name__} {cause}") from None
     moved = through(points)
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else list(_AXES), lineterminator="\n")
@@ -52,11 +55,11 @@ def move_points(source: str, target: str, through: Callable[[Points], Points]) -
     return int((~np.isfinite(moved).all(axis=1)).sum())
 
 
-def _no_points(source: str, got: str) -> InputError:
+def _no_points(source: str, units: str, got: str) -> InputError:
     return InputError(
         "there are no points to move",
         where=source,
-        expected="a CSV file with columns z, y and x",
+        expected=f"a CSV file with columns z, y and x, {units}",
         got=got,
         fix="correct the file",
     )

@@ -78,17 +78,18 @@ class LatticeMultigrid:
     def __init__(self, forms: Sequence[Form], weight: Grid, components: int) -> None:
         self._levels: list[_Level] = []
         forms = tuple(forms)
-        self.add_product = product = _product(forms, weight.shape, components)
         while weight.size > _COARSEST_NODES and max(weight.shape) > 3:
             diagonal = _diagonal(forms, weight.shape, components) + weight
             diagonal[diagonal == 0] = 1.0
             largest = _SAFETY * _largest_eigenvalue(forms, components)
+            product = _product(forms, weight.shape, components)
             self._levels.append(_Level(product, weight, 1 / diagonal, largest))
             halved = tuple(axis for axis, n in enumerate(weight.shape) if n > 2)
             forms = tuple(form.coarser(halved) for form in forms)
             for axis in halved:
                 weight = _restrict(weight, axis)
-            product = _product(forms, weight.shape, components)
+        finest = self._levels[0].add_product if self._levels else None
+        self.add_product = finest or _product(forms, weight.shape, components)
         matrix = assembled(forms, weight.shape, components)
         data = np.tile(weight.ravel(), components)
         damping = _DAMPING * float((matrix.diagonal() + data).mean())
