@@ -62,7 +62,7 @@ def pipeline_options(flags: Sequence[str], workers: int) -> PipelineOptions:
     options = _Options(list(flags))
     if not any(f.split("=")[0] == "--runner" for f in flags):
         options.view_as(StandardOptions).runner = LOCAL_RUNNER
-    if is_local(options):
+    if options.view_as(StandardOptions).runner == LOCAL_RUNNER:
         direct = options.view_as(DirectOptions)
         if not any(f.split("=")[0] == "--direct_num_workers" for f in flags):
             direct.direct_num_workers = workers or os.cpu_count() or 1
@@ -76,13 +76,6 @@ def _running_mode(workers: int) -> str:
     costs about three seconds to start (measured). One worker needs no channel to itself, which
     is 20 MB."""
     return "in_memory" if workers == 1 else "multi_threading"
-
-
-def is_local(options: PipelineOptions) -> bool:
-    """Whether the work is done by this process, so that progress can be watched in it."""
-    standard = options.view_as(StandardOptions)
-    mode = options.view_as(DirectOptions).direct_running_mode
-    return standard.runner == LOCAL_RUNNER and mode != "multi_processing"
 
 
 class _Parser(argparse.ArgumentParser):

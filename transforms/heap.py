@@ -12,12 +12,15 @@ import os
 import time
 
 # mallopt(3): glibc's parameters by number.
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _ARENAS = 2
 # From this size on an array has pages of its own, which go back when it goes. glibc would raise
 # the limit to the size of whatever was freed last; a lower one costs more page faults.
 _OWN_PAGES_BYTES = 8 << 20
-_PAUSE_S = 0.05
+# So much may lie free at the end of the heap before a call of `free` gives it back: glibc's 128 KB
+# hand every tile's arrays to the system, for the next tile to fetch them again page by page.
+_KEPT_BYTES = 64 << 20
+_PAUSE_S = 0.5
 _given_back = 0.0
 
 
@@ -31,9 +34,11 @@ def bound_heap() -> None:
     """
     os.environ.setdefault("MALLOC_ARENA_MAX", str(_ARENAS))  # for worker processes
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(_OWN_PAGES_BYTES))
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(_KEPT_BYTES))
     with contextlib.suppress(OSError, AttributeError):
         _libc().mallopt(_M_ARENA_MAX, _ARENAS)
         _libc().mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES)
+        _libc().mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def give_back_memory() -> None:

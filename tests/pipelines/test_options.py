@@ -5,7 +5,7 @@ import pickle
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 
-from warpbeam.pipelines.options import is_local, pipeline_options
+from warpbeam.pipelines.options import pipeline_options
 from warpbeam.transforms.storage.errors import InputError
 
 
@@ -14,7 +14,6 @@ def test_the_local_runner_is_named_and_has_workers():
     assert options.view_as(StandardOptions).runner == "FnApiRunner"
     direct = options.view_as(DirectOptions)
     assert (direct.direct_num_workers, direct.direct_running_mode) == (3, "multi_threading")
-    assert is_local(options)
 
 
 def test_one_worker_works_in_the_process_itself():
@@ -27,7 +26,11 @@ def test_what_the_user_says_wins():
     options = pipeline_options(flags, 7)
     direct = options.view_as(DirectOptions)
     assert (direct.direct_num_workers, direct.direct_running_mode) == (2, "multi_processing")
-    assert not is_local(options)  # progress lies in other processes
+
+
+def test_workers_may_be_processes():
+    direct = pipeline_options(["--direct_running_mode=multi_processing"], 3).view_as(DirectOptions)
+    assert (direct.direct_num_workers, direct.direct_running_mode) == (3, "multi_processing")
 
 
 def test_kept_views_share_their_values():
@@ -42,7 +45,6 @@ def test_kept_views_share_their_values():
 def test_another_runner_is_left_alone():
     options = pipeline_options(["--runner=FlinkRunner", "--parallelism=64"], 4)
     assert options.view_as(StandardOptions).runner == "FlinkRunner"
-    assert not is_local(options)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_free_pages_between_live_allocations_go_back(monkeypatch):
 def test_pages_go_back_now_and_then_only(monkeypatch):
     trims = []
     libc = type("Libc", (), {"malloc_trim": lambda self, pad: trims.append(pad)})()
-    clock = iter([10.0, 10.02, 10.06, 10.08])
+    clock = iter([10.0, 10.2, 10.6, 10.8])
     monkeypatch.setattr(heap, "_libc", lambda: libc)
     monkeypatch.setattr(heap.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(heap, "_given_back", 0.0)
