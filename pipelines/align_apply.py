@@ -1,6 +1,7 @@
 """`align --apply`: other sections, such as labels, or points through the maps of an alignment.
 
 warpbeam align labels/ labels_aligned/ --apply aligned/ --set render.interpolation=nearest
+warpbeam align fine/ fine_aligned/ --apply aligned/ --set scale=4
 warpbeam align points.csv moved.csv --apply aligned/
 
 from warpbeam.pipelines import align_apply
@@ -29,7 +30,7 @@ from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.align import output, render
 from warpbeam.transforms.align.frame import load_frame
 from warpbeam.transforms.align.settle import load_forward
-from warpbeam.transforms.canvas import OutputSettings, load_canvas
+from warpbeam.transforms.canvas import Canvas, OutputSettings, load_canvas
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import volume
@@ -38,6 +39,7 @@ from warpbeam.transforms.storage.ledger import digest
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tiles import TileList, TileOptions
 from warpbeam.transforms.storage.tiles.sections import at_time, read_sections
+from warpbeam.transforms.storage.volume_spec import VolumeSpec
 
 _RENDER_VOXELS_PER_S = 40e6
 
@@ -54,8 +56,11 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
         aligned = {p.source.key.section: p.source.shape for p in load_placement(self._maps)}
         chosen = tuple(tile for tile in found if tile.section in aligned)
         for tile in chosen:
-            if tile.shape != aligned[tile.section]:
-                raise _other_shape(tile.images[0].file, aligned[tile.section], tile.shape)
+            expected = [n * self.config.scale for n in aligned[tile.section]]
+            misfit = np.abs(np.subtract(tile.shape, expected))
+            # What is reduced or enlarged may have lost or gained the rest of a pixel.
+            if (misfit >= max(self.config.scale, 1)).any():
+                raise _other_shape(tile.images[0].file, expected, tile.shape)
         if not chosen:
             raise _no_common_section(self.config.alignment, aligned, found)
         return replace(found, tiles=chosen)
@@ -63,13 +68,14 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
     def build(self, graph: JobGraph) -> None:
         run, maps, wanted = self.run_folder, self._maps, self.output_settings
         fusing.add_convert(graph, run, self.tiles, self.sources)
+        canvas, spec = self._canvas()
         graph.map(
-            "canvas", [asdict(wanted), self._method],
+            "canvas", [asdict(wanted), self._method, self.config.scale],
             functools.partial(_one_canvas, self._mark),
-            output.LayOutApplied(run, maps, wanted, self._method), critical=True,
+            output.LayOutApplied(canvas, spec, run), critical=True,
         )  # fmt: skip
         given = self.config.render
-        drawing = render.RenderSettings(given.interpolation, given.background)
+        drawing = render.RenderSettings(given.interpolation, given.background, self.config.scale)
         graph.map(
             "render", asdict(drawing),
             functools.partial(
@@ -77,7 +83,6 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
             ),
             render.RenderShard(run, drawing, maps),
         )  # fmt: skip
-        _, spec = output.applied_spec(run, maps, wanted, self._method)
         fusing.add_levels(graph, {"pyramid": run.volume}, spec.group_starts[1:], after="render")
 
     @property
@@ -88,12 +93,17 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
     def output_settings(self) -> OutputSettings:
         spec = volume.open_volume(self._maps.volume).spec
         given = fusing.output_settings(self.config, self.tiles, flat=False)
-        return replace(given, voxel=spec.voxel, unit=spec.unit)
+        depth, *plane = spec.voxel
+        voxel = (depth, *(size / self.config.scale for size in plane))
+        return replace(given, voxel=voxel, unit=spec.unit)
+
+    def _canvas(self) -> tuple[Canvas, VolumeSpec]:
+        return output.applied_spec(
+            self.run_folder, self._maps, self.output_settings, self._method, self.config.scale
+        )
 
     def plan(self) -> Plan:
-        _, spec = output.applied_spec(
-            self.run_folder, self._maps, self.output_settings, self._method
-        )
+        _, spec = self._canvas()
         direct = all(source.direct for source in self.sources)
         stages = estimate.drawing(
             self.tiles, spec, direct=direct, voxels_per_s=_RENDER_VOXELS_PER_S
@@ -151,13 +161,14 @@ def _aligned(maps: RunFolder, at: points.Points) -> points.Points:
     return moved
 
 
-def _other_shape(name: str, expected: tuple[int, ...], got: tuple[int, ...]) -> InputError:
+def _other_shape(name: str, expected: Sequence[float], got: Sequence[int]) -> InputError:
     return InputError(
         "a section is not in the frame of the one that was aligned",
         where=name,
-        expected=f"shape {expected}",
-        got=f"shape {got}",
-        fix="give labels, or another channel, of the same images",
+        expected=f"{' x '.join(f'{n:g}' for n in expected)} px",
+        got=f"{' x '.join(map(str, got))} px",
+        fix="give labels, or another channel, of the same images; say with scale=2 that they are "
+        "twice as fine, with scale=0.5 that they are reduced",
     )
 
 

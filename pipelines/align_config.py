@@ -249,4 +249,9 @@ class ApplyStackConfig(JobConfig):
     sections: str = Field(description="labels, or another channel, of the same sections")
     alignment: str = Field(description="folder of the run of `warpbeam align`")
     time: int | None = Field(None, description="which time to draw, where there are several")
+    scale: float = Field(
+        1.0, ge=1 / 64, le=64,
+        description="pixels of these sections along one of those that were aligned: 4 where a "
+        "reduced copy was aligned, 0.5 for labels of half the resolution",
+    )  # fmt: skip
     render: RenderConfig = RenderConfig()

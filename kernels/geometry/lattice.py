@@ -91,9 +91,9 @@ class Lattice:
         """Positions of all nodes, `[component, (z,) y, x]`, voxels, float64."""
         return np.stack(np.meshgrid(*map(self.along, range(self.ndim)), indexing="ij"))
 
-    def at_scale(self, factor: int) -> Lattice:
+    def at_scale(self, factor: int | float) -> Lattice:
         """The same nodes in voxels of a `factor`-fold mean pyramid level, whose voxel 0 has its
-        centre at `(factor - 1) / 2` of the full image."""
+        centre at `(factor - 1) / 2` of the full image; 1/2 for an image twice as fine."""
         return Lattice(
             tuple((o - (factor - 1) / 2) / factor for o in self.origin),
             tuple(s / factor for s in self.stride),

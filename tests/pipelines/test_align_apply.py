@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -57,6 +58,48 @@ def test_labels_keep_their_numbers_and_go_where_their_section_goes(aligned, tmp_
     assert seen.sum() > 1000
     assert ((drawn == ids[3]) == (grey > 128))[seen].mean() > 0.99
     assert volume.stored_spec(str(tmp_path / "out" / "volume.ome.zarr")).method == "mode"
+
+
+@pytest.mark.parametrize("scale", [2, 0.5])
+def test_sections_of_another_resolution_go_to_the_same_place(aligned, tmp_path, scale):
+    """Smooth ones, enlarged or reduced, are drawn as what was aligned, enlarged or reduced."""
+    smooth, other = tmp_path / "smooth", tmp_path / "other"
+    for folder in (smooth, other):
+        folder.mkdir()
+    for path in sections_of(aligned):
+        image = cv2.GaussianBlur(tifffile.imread(path), (0, 0), 6)
+        tifffile.imwrite(smooth / path.name, image)
+        tifffile.imwrite(other / path.name, resized(image, scale))
+    apply(aligned, smooth, tmp_path / "same")
+    outcome = apply(aligned, other, tmp_path / "out", scale=scale)
+    assert outcome.exit_code == 0
+    drawn, same = pixels(tmp_path / "out")[0, 0], pixels(tmp_path / "same")[0, 0]
+    wanted = np.stack([resized(plane, scale) for plane in same])
+    assert drawn.shape[0] == wanted.shape[0]
+    inside = np.stack([_inside(plane > 0) for plane in wanted])
+    shared = tuple(slice(min(a, b)) for a, b in zip(drawn.shape, wanted.shape, strict=True))
+    wrong = np.abs(drawn[shared].astype(float) - wanted[shared])[inside[shared]]
+    assert inside.mean() > 0.7
+    assert wrong.max() <= 1
+    assert wrong.mean() < 0.2
+    whole, part = (
+        volume.stored_spec(str(tmp_path / n / "volume.ome.zarr")) for n in ("same", "out")
+    )
+    assert part.voxel == (whole.voxel[0], *(v / scale for v in whole.voxel[1:]))
+    for axis in (1, 2):  # the corner of the volume lies where it lay
+        corners = [(s.origin[axis] - 0.5) * s.voxel[axis] for s in (whole, part)]
+        assert corners[0] == pytest.approx(corners[1], abs=1e-9)
+
+
+def resized(image, scale):
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=how)
+
+
+def _inside(seen):
+    """Away from the border of a section."""
+    size = np.ones((9, 9), np.uint8)
+    return cv2.erode(np.pad(seen, 1).astype(np.uint8), size)[1:-1, 1:-1] > 0
 
 
 def test_points_go_where_the_pixels_under_them_go(aligned, tmp_path):
@@ -120,6 +163,8 @@ def test_sections_that_were_not_aligned_are_refused(aligned, tmp_path):
         tifffile.imwrite(other / path.name, tifffile.imread(path)[:-3])
     with pytest.raises(InputError, match="not in the frame"):
         apply(aligned, other, tmp_path / "out")
+    with pytest.raises(InputError, match="expected: 320 x 352 px"):
+        apply(aligned, aligned / "sections", tmp_path / "out", scale=2)
     with pytest.raises(InputError, match="no alignment to apply"):
         apply(tmp_path, aligned / "sections", tmp_path / "out")
     assert not (tmp_path / "out").exists()

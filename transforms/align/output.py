@@ -70,27 +70,37 @@ class LayOutAligned:
 
 
 class LayOutApplied:
-    """Work of the stage `canvas` of other sections: an empty volume in the aligned frame of the
-    run `maps`; `method` is that of its pyramid."""
+    """Work of the stage `canvas` of other sections: see `applied_spec`."""
 
-    def __init__(
-        self, run: RunFolder, maps: RunFolder, settings: OutputSettings, method: str
-    ) -> None:
-        self._run, self._maps, self._settings, self._method = run, maps, settings, method
+    def __init__(self, canvas: Canvas, spec: VolumeSpec, run: RunFolder) -> None:
+        self._canvas, self._spec, self._run = canvas, spec, run
 
     def __call__(self, key: Key, payload: Any) -> Record:
-        canvas, spec = applied_spec(self._run, self._maps, self._settings, self._method)
-        return lay_out(self._run, canvas, [spec], ("render/", "pyramid_"))
+        return lay_out(self._run, self._canvas, [self._spec], ("render/", "pyramid_"))
 
 
 def applied_spec(
-    run: RunFolder, maps: RunFolder, settings: OutputSettings, method: str
+    run: RunFolder, maps: RunFolder, settings: OutputSettings, method: str, scale: float = 1
 ) -> tuple[Canvas, VolumeSpec]:
-    """Frame and volume of other sections in the aligned frame of the run `maps`."""
+    """Frame and volume of other sections in the aligned frame of the run `maps`.
+
+    Args:
+        run: where the volume goes.
+        maps: the run of `align`.
+        settings: of the volume; its voxels are those of the sections.
+        method: of the pyramid.
+        scale: pixels of the sections along one of those that were aligned.
+    """
     aligned = load_canvas(maps)
-    whole = Box.of_shape(aligned.shape[2:], aligned.origin)
-    canvas = canvas_on(whole, settings, run.format)
-    return canvas, replace(volume_spec(canvas, settings, run), method=method)
+    first, *plane = aligned.origin
+    depth, *sides = aligned.shape[2:]
+    shape = (depth, *(max(round(n * scale), 1) for n in sides))
+    corner = (first, *(round(o * scale) for o in plane))
+    canvas = canvas_on(Box.of_shape(shape, corner), settings, run.format)
+    # Pixel i of a section lies at (i + 1/2) / scale - 1/2 of the one that was aligned.
+    origin = (float(first), *(o * scale + (1 - scale) / 2 for o in plane))
+    spec = volume_spec(canvas, settings, run)
+    return canvas, replace(spec, method=method, origin=origin)
 
 
 def list_inversions(settled: Ledger, canvas: Ledger) -> Iterator[Unit]:

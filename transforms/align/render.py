@@ -11,6 +11,7 @@ import numpy as np
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_absolute
+from warpbeam.kernels.maps.rescale import rescale
 from warpbeam.kernels.warp.image import needed, warp_image
 from warpbeam.kernels.warp.source import Source
 from warpbeam.transforms.align.frame import load_frame
@@ -39,10 +40,12 @@ class RenderSettings:
     Attributes:
         interpolation: one of `warp.image.INTERPOLATIONS`.
         background: grey value where there is no section.
+        scale: pixels of the sections, and of the volume, along one of those that were aligned.
     """
 
     interpolation: str
     background: float
+    scale: float = 1
 
 
 def list_renders(run: RunFolder, inverted: Ledger) -> Iterator[Unit]:
@@ -108,7 +111,7 @@ class RenderShard:
         read, covered, corrupt, samples = 0, 0, [], []
         for placed in sections:
             z = frame.z(placed.source.key.section)
-            m = _source_map(inverse, placed, z, plane)
+            m = _source_map(inverse, placed, z, plane, self._settings.scale)
             if m is None:
                 continue
             out = values[0, :, z - box.start[2]]
@@ -163,15 +166,18 @@ class RenderShard:
 
 
 def _source_map(
-    inverse: DisplacementField, placed: PlacedTile, z: int, plane: Box
+    inverse: DisplacementField, placed: PlacedTile, z: int, plane: Box, scale: float
 ) -> CoordinateMap | None:
     """From output voxels to a section's own, on the nodes around a plane; None where unknown.
 
-    Between nodes a map is bilinear, and so it stays behind an affine matrix.
+    Between nodes a map is bilinear, and so it stays behind an affine matrix. The stored map is
+    one between voxels that are `scale` times as large.
     """
-    m = inverse.read(z, nodes_around(inverse.lattice, plane))
+    voxel = 1 / scale
+    m = inverse.read(z, nodes_around(inverse.lattice.at_scale(voxel), plane))
     if not m.known.any():
         return None
     to_source = np.linalg.inv(affine.homogeneous(placed.matrix))
     points = affine.apply(to_source, m.absolute.reshape(2, -1).T)
-    return from_absolute(points.T.reshape(m.u.shape), m.lattice)
+    to_pixels = from_absolute(points.T.reshape(m.u.shape), m.lattice)
+    return rescale(to_pixels, (voxel, voxel), (voxel, voxel))
