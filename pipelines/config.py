@@ -162,6 +162,17 @@ class BlendConfig(Section):
     interpolation: Literal["nearest", "linear", "cubic", "lanczos"] = Field(
         "linear", description="how a tile is sampled; lanczos in 2-D only"
     )
+    margin_px: int = Field(
+        0, ge=0, le=4096,
+        description="so far from its border along y and x a tile counts only where no other one "
+        "lies; for linear, cosine and mean",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> BlendConfig:
+        if self.margin_px and self.mode not in ("linear", "cosine", "mean"):
+            raise ValueError(f"margin_px is for linear, cosine and mean, not for {self.mode}")
+        return self
 
 
 class VolumeConfig(Section):

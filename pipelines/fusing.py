@@ -110,7 +110,10 @@ def add_fusion(
     With `placed` the tiles lie where the list says, and so the levels are known.
     """
     output = output_settings(config, tiles)
-    settings = FuseSettings(config.blend.mode, config.blend.interpolation, config.volume.coverage)
+    blend = config.blend
+    settings = FuseSettings(
+        blend.mode, blend.interpolation, config.volume.coverage, blend.margin_px
+    )
     graph.map(
         "canvas", asdict(output), functools.partial(_one_canvas, run), LayOut(run, output),
         critical=True,

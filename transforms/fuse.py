@@ -41,6 +41,7 @@ class FuseSettings:
     blending: str
     interpolation: str
     coverage: bool
+    margin: int = 0
 
 
 class FuseTiles(beam.PTransform):
@@ -143,7 +144,8 @@ class FuseShard:
             image = values[:, at].reshape(plane.shape)
             render.render(
                 plane, views, mode=self._settings.blending,
-                interpolation=self._settings.interpolation, dtype=values.dtype,
+                interpolation=self._settings.interpolation, margin=self._settings.margin,
+                dtype=values.dtype,
                 count=count.reshape(plane.shape) if counting and at == 0 else None, out=image,
             )  # fmt: skip
             seen = render.covered_samples(plane, views, SAMPLE_STRIDE)

@@ -8,6 +8,9 @@
 `multiband` closest for fine detail, feathered for coarse (Burt & Adelson 1983,
            doi 10.1145/245.247): no double images and no steps
 
+A margin along y and x, where an image is bent or shaded, can be kept out of `linear`, `cosine`
+and `mean`: it counts where no other tile lies. `closest` and `multiband` keep away from borders.
+
 Tiles are taken in the order given, so that sums are reproducible to the bit.
 """
 
@@ -58,20 +61,40 @@ def _nearness(piece: Warped) -> Image:
 
 
 Profile = Callable[[int], Float[np.ndarray, " n"]]
+# Weight at the inner end of a margin, as a share of the least one within it.
+_FAINT = 1e-3
 
 
-def _feathered(cell: Box, pieces: Sequence[Warped], profile: Profile) -> Image:
+@functools.lru_cache(maxsize=16)
+def _within(profile: Profile, margin: int, n: int) -> Float[np.ndarray, " n"]:
+    """A profile between two margins, in which it rises from 0 to next to nothing."""
+    wide = min(margin, (n - 1) // 2)
+    inner = profile(n - 2 * wide)
+    rise = inner[0] * np.float32(_FAINT) * np.arange(1, wide + 1, dtype=np.float32) / (wide + 1)
+    return np.concatenate([rise, inner, rise[::-1]]).astype(np.float32)
+
+
+def _flat(n: int) -> Float[np.ndarray, " n"]:
+    return np.ones(n, np.float32)
+
+
+def _feathered(cell: Box, pieces: Sequence[Warped], profile: Profile, margin: int = 0) -> Image:
     """The mean, weighted by the product of the profiles along the axes.
 
     Weights next to nothing outside a tile do for an outline, except where all tiles of a
     voxel are at their ends: only then the outlines are drawn.
     """
-    weights = [_weight(piece, profile, outline=False) for piece in pieces]
+    inner = functools.partial(_within, profile, margin) if margin else profile
+    profiles = (*[profile] * (cell.ndim - 2), inner, inner)
+    weights = [_weight(piece, profiles, outline=False) for piece in pieces]
     sums = _sum(cell, pieces, weights)
-    least = min(math.prod(float(profile(n)[0]) for n in p.shape) for p in pieces)
+    least = min(
+        math.prod(float(of(n)[0]) for of, n in zip(profiles, piece.shape, strict=True))
+        for piece in pieces
+    )
     everywhere = bool(sums.min() >= 0.5 * least)
     if not everywhere:
-        weights = [_weight(piece, profile, outline=True) for piece in pieces]
+        weights = [_weight(piece, profiles, outline=True) for piece in pieces]
         sums = _sum(cell, pieces, weights)
     for piece, weight in zip(pieces, weights, strict=True):
         weight *= piece.values
@@ -79,8 +102,8 @@ def _feathered(cell: Box, pieces: Sequence[Warped], profile: Profile) -> Image:
     return np.divide(total, sums, out=total, where=True if everywhere else sums > 0)
 
 
-def _weight(piece: Warped, profile: Profile, *, outline: bool) -> Image:
-    weight = piece.spread(profile)
+def _weight(piece: Warped, profiles: Sequence[Profile], *, outline: bool) -> Image:
+    weight = piece.spread(profiles)
     if outline or piece.upright is None or piece.unmasked is not None:
         return weight if piece.valid is None else weight * piece.valid
     return weight
@@ -194,21 +217,27 @@ def _blur_inside(image: Image, covered: Image, sigma: float) -> Image:
 _BLENDERS: dict[str, Callable[[Box, Sequence[Warped]], Image]] = {
     "max": _max,
     "mean": _mean,
-    "linear": lambda cell, pieces: _feathered(cell, pieces, _ramp),
-    "cosine": lambda cell, pieces: _feathered(cell, pieces, _smooth_ramp),
+    "linear": functools.partial(_feathered, profile=_ramp),
+    "cosine": functools.partial(_feathered, profile=_smooth_ramp),
     "closest": _closest,
     "multiband": _multiband,
 }
 BLENDINGS = tuple(_BLENDERS)
+_PROFILES: dict[str, Profile] = {"linear": _ramp, "cosine": _smooth_ramp, "mean": _flat}
 
 
-def blend(cell: Box, pieces: Sequence[Warped], mode: str) -> Num[np.ndarray, "..."]:
+def blend(
+    cell: Box, pieces: Sequence[Warped], mode: str, margin: int = 0
+) -> Num[np.ndarray, "..."]:
     """Combines warped tiles over `cell`; 0 where no tile lies.
 
+    `margin` is in voxels of the tiles.
     Values are float32, or those of the tile as they are where there is one only.
     """
     if len(pieces) == 1:
         return _single(cell, pieces[0])
+    if margin and mode in _PROFILES:
+        return _feathered(cell, pieces, _PROFILES[mode], margin)
     return _BLENDERS[mode](cell, pieces)
 
 

@@ -59,6 +59,7 @@ def render(
     mode: str,
     interpolation: str,
     dtype: np.dtype,
+    margin: int = 0,
     count: UInt8[np.ndarray, "..."] | None = None,
     out: Num[np.ndarray, "..."] | None = None,
 ) -> Num[np.ndarray, "..."]:
@@ -69,6 +70,7 @@ def render(
         views: the tiles that touch `needed(box, mode)`, in their canonical order.
         mode: one of `blend.BLENDINGS`.
         interpolation: one of `warp.INTERPOLATIONS`.
+        margin: see `blend`.
         dtype: of the result; floats are rounded half to even and clipped to its range.
         count: of the shape of the box; gets the number of tiles on each voxel (at most 255).
         out: of the shape of the box and the dtype; gets the result.
@@ -102,7 +104,7 @@ def render(
             if not pieces:
                 continue
             crop = inside.slices_in(target)
-            _store(blend(target, pieces, mode)[crop], values[place])
+            _store(blend(target, pieces, mode, margin)[crop], values[place])
             if count is not None:
                 count[place] = coverage(target, pieces)[crop]
     return values

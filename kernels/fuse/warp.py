@@ -11,7 +11,7 @@ the paper derives -1/2) moves what it draws by up to 0.05 px.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -68,13 +68,13 @@ class Warped:
     unmasked: Bool[np.ndarray, "..."] | None
     position: Image | None = None
 
-    def spread(self, profile: Callable[[int], Image]) -> Image:
+    def spread(self, profiles: Sequence[Callable[[int], Image]]) -> Image:
         """A separable image over the tile, drawn on the box.
 
         On a tile that is not turned it is separable on the output too, which spares a warp.
 
         Args:
-            profile: gives the values along an axis of n voxels, positive, and least at
+            profiles: per axis, gives the values along n voxels of it, positive, and least at
                 both ends.
 
         Returns:
@@ -83,10 +83,13 @@ class Warped:
         if self.upright is not None:
             spans = zip(self.box.start, self.box.stop, self.upright.start, self.upright.shape,
                         strict=True)  # fmt: skip
-            along = [_with_ends(profile(n), a - o, b - o) for a, b, o, n in spans]
+            along = [
+                _with_ends(profile(n), a - o, b - o)
+                for profile, (a, b, o, n) in zip(profiles, spans, strict=True)
+            ]
             return functools.reduce(np.multiply.outer, along)
         ends = zip(self.shape, self.window.start, self.window.stop, strict=True)
-        along = [profile(n)[a:b] for n, a, b in ends]
+        along = [profile(n)[a:b] for profile, (n, a, b) in zip(profiles, ends, strict=True)]
         product = functools.reduce(np.multiply.outer, along)
         if self.position is not None:
             return _sampled(product, self.position, "linear")

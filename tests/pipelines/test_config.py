@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from warpbeam.pipelines.align_config import AlignConfig
 from warpbeam.pipelines.config import (
+    BlendConfig,
     FuseConfig,
     StitchConfig,
     VolumeConfig,
@@ -79,6 +80,13 @@ def test_how_the_work_is_done_is_no_part_of_the_result():
 def test_shards_hold_whole_chunks(shard):
     with pytest.raises(ValidationError, match="whole chunks"):
         VolumeConfig(chunk_2d=(64, 64), shard_2d=shard)
+
+
+def test_a_margin_needs_weights():
+    for mode in ("max", "closest", "multiband"):
+        with pytest.raises(ValidationError, match="not for " + mode):
+            BlendConfig(mode=mode, margin_px=5)
+        assert BlendConfig(mode=mode).margin_px == 0
 
 
 def test_every_field_is_described():

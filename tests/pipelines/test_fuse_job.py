@@ -70,6 +70,23 @@ def test_the_pyramid_is_the_mean(mosaic):
         np.testing.assert_array_equal(fine, expected)
 
 
+def test_bright_borders_are_kept_out_of_the_overlaps(tmp_path):
+    """Two tiles with an edge of 10 px as a charged section has it, 30 px of overlap."""
+    for k in range(2):
+        image = np.full((90, 90), 1000, np.uint16)
+        image[:10], image[-10:], image[:, :10], image[:, -10:] = [9000] * 4
+        write_tiff(tmp_path / f"t{k}.tif", image)
+    rows = [{"file": f"t{k}.tif", **matrix_columns(shifted(0, 60 * k))} for k in range(2)]
+    tiles = write_list(tmp_path / "tiles.csv", rows)
+    fuse(tiles, tmp_path / "with")
+    fuse(tiles, tmp_path / "without", blend={"margin_px": 10})
+    image, better = (pixels(tmp_path / name)[0, 0, 0] for name in ("with", "without"))
+    assert image.shape == better.shape == (90, 150)
+    assert image[20:70, 60:90].max() > 2000
+    assert np.abs(better[20:70, 10:-10].astype(int) - 1000).max() <= 8
+    np.testing.assert_array_equal(better[:, :10], image[:, :10])  # nothing else lies there
+
+
 @pytest.mark.parametrize("shard", [(32, 32), (96, 160), (320, 320)])
 def test_any_shard_gives_the_same_pixels(mosaic, tmp_path, shard):
     fuse(mosaic[0], tmp_path / "run", volume={"shard_2d": shard, "pyramid": False})

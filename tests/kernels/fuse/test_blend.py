@@ -60,6 +60,21 @@ def weight_of(mode, point, shape):
     return np.prod([np.sin(np.pi * d / n) ** 2 for d, n in zip(distance, shape, strict=True)])
 
 
+def within_margin(mode, index, n, margin):
+    """The weight along one axis of a voxel of an upright tile."""
+    inside = n - 2 * margin
+
+    def inner(k):
+        distance = min(k, inside - 1 - k) + 0.5
+        smooth = np.sin(np.pi * distance / inside) ** 2
+        return {"mean": 1.0, "linear": distance, "cosine": smooth}[mode]
+
+    from_end = min(index, n - 1 - index)
+    if from_end < margin:
+        return 1e-3 * inner(0) * (from_end + 1) / (margin + 1)
+    return inner(index - margin)
+
+
 def tiles_on(views, voxel):
     """The tiles that cover a voxel: index, source point, value."""
     for k, view in enumerate(views):
@@ -96,6 +111,34 @@ def by_loop(views, mode):
             values = [value for _, _, value in found]
             out[index] = np.average(values, weights=weights)
     return out, count, near_border
+
+
+@pytest.mark.parametrize("mode", ["linear", "cosine", "mean"])
+def test_a_margin_counts_where_nothing_else_lies(mode):
+    views, margin = scene(turned=False), 3
+    fused = render(
+        BOX, views, mode=mode, interpolation="linear", dtype=np.dtype(np.float32), margin=margin
+    )
+    for index in np.ndindex(BOX.shape):
+        found = list(tiles_on(views, np.add(index, BOX.start)))
+        weights = [
+            np.prod([within_margin(mode, round(p), n, margin)
+                     for p, n in zip(point, views[k].shape, strict=True)])
+            for k, point, _ in found
+        ]  # fmt: skip
+        expected = np.average([v for *_, v in found], weights=weights) if found else 0
+        assert fused[index] == pytest.approx(expected, abs=1e-3), index
+
+
+def test_a_margin_may_be_larger_than_a_tile():
+    views = scene(turned=True)
+    outcome = [
+        render(BOX, views, mode=mode, interpolation="linear", dtype=np.dtype(np.float32), margin=m)
+        for mode in ("linear", "max")
+        for m in (0, 4000)
+    ]
+    np.testing.assert_array_equal(outcome[0] > 0, outcome[1] > 0)
+    np.testing.assert_array_equal(outcome[2], outcome[3])  # `max` knows no weights
 
 
 @pytest.mark.parametrize("turned", [False, True])
