@@ -218,7 +218,7 @@ class AlignJob(ListJob[AlignConfig]):
         """What of a section is compared."""
         given = self.config.flow
         rules = [
-            Exclusion(r.channel, r.values, r.below, r.above, r.invert, r.grow_px)
+            Exclusion(r.channel, r.values, r.below, r.above, r.invert, r.grow_px, r.cuts)
             for r in given.exclude
         ]
         if given.background is not None:

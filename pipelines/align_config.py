@@ -41,6 +41,11 @@ class ExclusionConfig(Section):
     above: float | None = Field(None, description="what is more")
     invert: bool = Field(False, description="exclude all others instead")
     grow_px: int = Field(0, ge=0, le=512, description="exclude so far around them too, px")
+    cuts: bool = Field(
+        False,
+        description="the mesh is cut there, so that the tissue on either side of a crack moves by "
+        "itself; not for dirt, which moves with it",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _says_something(self) -> ExclusionConfig:

@@ -59,6 +59,7 @@ def _rows(graph: JobGraph, run: RunFolder) -> list[dict[str, Any]]:
                 "status": status,
                 "references": mesh.get("references", []),
                 "known": cleaned[section]["any"] if section in cleaned else None,
+                "cut_nodes": cleaned[section]["cut"] if section in cleaned else None,
                 "residual_px": mesh.get("residual_px"),
                 "strain": final.get("strain"),
                 "folded": final.get("folded"),

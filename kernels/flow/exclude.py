@@ -20,6 +20,7 @@ class Exclusion:
         above: and what is more; None for no limit.
         invert: exclude all others instead.
         grow: how far around them is excluded too, px.
+        cuts: what lies on their two sides moves by itself, as at a crack.
     """
 
     channel: int
@@ -28,6 +29,7 @@ class Exclusion:
     above: int | float | None = None
     invert: bool = False
     grow: int = 0
+    cuts: bool = False
 
 
 def excluded(pixels: Num[np.ndarray, "y x"], rule: Exclusion) -> Bool[np.ndarray, "y x"]:

@@ -12,13 +12,15 @@ from jaxtyping import Bool, Float
 from warpbeam.kernels.flow.clean import CleanSettings, trusted
 from warpbeam.kernels.flow.field import Flow
 from warpbeam.kernels.flow.reconcile import ReconcileSettings, reconcile
-from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.transforms.align.cut import find_cut, store_cut
 from warpbeam.transforms.align.frame import (
     FLOW_CHANNELS,
     Frame,
     clean_uri,
     flow_uri,
     load_frame,
+    nodes_on_section,
 )
 from warpbeam.transforms.align.measure import (
     Area,
@@ -115,10 +117,13 @@ class CleanFlow:
         written = fields.load(clean_uri(self._run)).write(
             frame.nodes(z, (len(out), 2)), out[:, :, None]
         )
+        cut = find_cut(self._reader, frame, fixed)
+        written += store_cut(self._run, frame, key.first, cut)
         known = np.isfinite(out[:, 0])
         return {
             "bytes_written": written,
             "known": [float(part.mean()) for part in known],
+            "cut": int(cut.sum()),
             "any": float(known.any(axis=0)[on_section].mean()) if on_section.any() else 0.0,
         }
 
@@ -156,9 +161,7 @@ class CleanFlow:
 
 def _on_section(frame: Frame, placed: PlacedTile, margin: int) -> Bool[np.ndarray, "y x"]:
     """The nodes that lie on a section, `margin` px inside its edge."""
-    nodes = frame.lattice.nodes()
-    to_section = np.linalg.inv(affine.homogeneous(placed.matrix))
-    at = affine.apply(to_section, nodes.reshape(2, -1).T).T.reshape(nodes.shape)
+    at = nodes_on_section(frame, placed, Box.of_shape(frame.lattice.shape))
     limit = np.reshape(placed.source.shape, (2, 1, 1)) - 1 - margin
     return np.asarray(((at >= margin) & (at <= limit)).all(axis=0))
 

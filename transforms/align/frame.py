@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
@@ -143,7 +144,15 @@ class LayOutFrame:
         run = self._run
         for uri, channels in ((mesh_uri(run), 3), (chained_uri(run), 3), (joined_uri(run), 2)):
             fields.create(uri, (channels, frame.depth, ny, nx), (channels, 1, ny, nx))
+        fields.create(cut_uri(run), (frame.depth, ny, nx), (1, ny, nx))
         return {"nodes": ny * nx, "sections": frame.depth}
+
+
+def nodes_on_section(frame: Frame, placed: PlacedTile, nodes: Box) -> Float[np.ndarray, "2 y x"]:
+    """Where a box of nodes lies, px of a section."""
+    world = frame.lattice.crop(nodes).nodes()
+    to_section = np.linalg.inv(affine.homogeneous(placed.matrix))
+    return affine.apply(to_section, world.reshape(2, -1).T).T.reshape(world.shape)
 
 
 def one_frame(run: RunFolder) -> Iterator[tuple[Key, Any]]:
@@ -185,6 +194,11 @@ def flow_uri(run: RunFolder) -> str:
 def clean_uri(run: RunFolder) -> str:
     """`[gap or bridge, component, z, y, x]`: the vectors that are trusted."""
     return store.join(work_uri(run), "clean.zarr")
+
+
+def cut_uri(run: RunFolder) -> str:
+    """`[z, y, x]`: 1 at nodes that lie in a crack, which are no part of the mesh."""
+    return store.join(work_uri(run), "cut.zarr")
 
 
 def mesh_uri(run: RunFolder) -> str:

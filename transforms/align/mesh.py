@@ -23,9 +23,11 @@ from jaxtyping import Float
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.maps.compose import compose
 from warpbeam.kernels.maps.coordinate_map import on_lattice
+from warpbeam.kernels.maps.fill import fill_missing
 from warpbeam.kernels.mesh.chain import ChainSettings, Section, solve_chain
 from warpbeam.kernels.mesh.decay import Decay
 from warpbeam.kernels.mesh.energy import Elasticity
+from warpbeam.transforms.align.cut import load_cut
 from warpbeam.transforms.align.frame import (
     Frame,
     chained_uri,
@@ -174,11 +176,13 @@ class _Chains:
         self, frame: Frame, payload: Any, starts: Mapping[int, Field]
     ) -> dict[int, Section]:
         _, sections, skipped, *_ = payload
+        cuts = {section: load_cut(self._run, frame, section) for section in sections}
         return solve_chain(
             sections,
             self._flows(frame, sections),
             self._settings.elasticity(frame),
             self._settings.chain,
+            active={section: ~cut for section, cut in cuts.items() if cut is not None},
             starts=starts,
             skipped=skipped,
         )
@@ -326,8 +330,11 @@ class ChainBlock(_Chains):
 
 
 def _store(target: fields.FieldArray, frame: Frame, number: int, section: Section) -> int:
+    """Keeps a mesh; in cracks it is spanned between what lies around them."""
     pull = np.zeros(frame.lattice.shape) if section.pull is None else section.pull
-    whole = np.concatenate([np.nan_to_num(section.offsets), pull[None]])
+    mesh = on_lattice(section.offsets, frame.lattice)
+    offsets = fill_missing(mesh, outside="nearest", empty=0.0).u
+    whole = np.concatenate([offsets, pull[None]])
     return target.write(frame.nodes(frame.z(number), (3,)), whole[:, None])
 
 

@@ -159,6 +159,19 @@ class SectionReader:
             known = kept if known is None else known & kept
         return pixels, known
 
+    @property
+    def cuts(self) -> bool:
+        """Whether there may be pixels at which a mesh is cut."""
+        return any(rule.cuts for rule in self._settings.exclusions)
+
+    def cracks(self, source: TileSource, box: Box) -> Bool[np.ndarray, "y x"]:
+        """The pixels of a box of a section at which its mesh is cut."""
+        found = np.zeros(box.shape, bool)
+        for rule in self._settings.exclusions:
+            if rule.cuts:
+                found |= self._excluded(source, box, rule)
+        return found
+
     def _excluded(self, source: TileSource, box: Box, rule: Exclusion) -> Bool[np.ndarray, "y x"]:
         around = box.pad((rule.grow, rule.grow)) & Box.of_shape(source.shape)
         found = excluded(self._tiles.pixels(source, rule.channel, around), rule)

@@ -1,0 +1,57 @@
+"""Nodes in cracks: the mesh is cut there, so that the tissue on either side moves by itself.
+
+o - o - o   x   o - o - o      o  node     - |  what holds the mesh together
+|   |   |       |   |   |      x  node in the crack: excluded, and no part of the mesh
+o - o - o   x   o - o - o
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Bool
+
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.transforms.align.frame import Frame, cut_uri, nodes_on_section
+from warpbeam.transforms.align.reading import SectionReader
+from warpbeam.transforms.storage import fields
+from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.tiles import PlacedTile
+
+# Share of crack among the pixels around a node, one stride wide. More leaves doors open in the wall
+# that nodes make along a crack, less takes nodes that the tissue knows (measured: 0.05 to 0.5).
+_LEAST = 0.25
+
+
+def find_cut(reader: SectionReader, frame: Frame, placed: PlacedTile) -> Bool[np.ndarray, "y x"]:
+    """The nodes of a section that lie in cracks."""
+    found = np.zeros(frame.lattice.shape, bool)
+    if not reader.cuts:
+        return found
+    for block in map(frame.blocks.box, frame.blocks.indices()):
+        at = nodes_on_section(frame, placed, block)
+        around = frame.settings.stride
+        low = np.floor(at.min(axis=(1, 2))).astype(int).tolist()
+        high = np.ceil(at.max(axis=(1, 2))).astype(int).tolist()
+        box = Box(tuple(low), tuple(n + 1 for n in high)).pad((around, around))
+        inside = box & Box.of_shape(placed.source.shape)
+        if not inside:
+            continue
+        wide = np.zeros(box.shape, np.float32)
+        wide[inside.slices_in(box)] = reader.cracks(placed.source, inside)
+        share = cv2.boxFilter(wide, -1, (around, around))
+        y, x = np.rint(at).astype(int) - np.reshape(box.start, (2, 1, 1))
+        found[block.slices] = share[y, x] > _LEAST
+    return found
+
+
+def store_cut(run: RunFolder, frame: Frame, section: int, found: Bool[np.ndarray, "y x"]) -> int:
+    """Keeps the cut nodes of a section; returns the bytes written."""
+    place = frame.nodes(frame.z(section))
+    return fields.load(cut_uri(run)).write(place, np.where(found, 1.0, 0.0)[None])
+
+
+def load_cut(run: RunFolder, frame: Frame, section: int) -> Bool[np.ndarray, "y x"] | None:
+    """The cut nodes of a section; None for none."""
+    found = fields.load(cut_uri(run)).read(frame.nodes(frame.z(section)))[0] == 1
+    return found if found.any() else None
