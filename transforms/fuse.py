@@ -22,7 +22,14 @@ from warpbeam.transforms.bends import BendReader
 from warpbeam.transforms.canvas import Canvas, load_canvas
 from warpbeam.transforms.keys import ShardKey, TileKey
 from warpbeam.transforms.shading import ShadingReader, shading_fingerprint
-from warpbeam.transforms.stage import Announced, Barrier, RunStage, Stage, announced
+from warpbeam.transforms.stage import (
+    Announced,
+    Barrier,
+    RunStage,
+    Stage,
+    StatelessFn,
+    announced,
+)
 from warpbeam.transforms.storage import volume
 from warpbeam.transforms.storage.images import CorruptImageError, together
 from warpbeam.transforms.storage.ledger import Record
@@ -65,7 +72,7 @@ class FuseTiles(beam.PTransform):
         )
 
 
-class _ToShardsFn(beam.DoFn):
+class _ToShardsFn(StatelessFn):
     def __init__(self, run: RunFolder, blending: str) -> None:
         self._run, self._blending = run, blending
 
@@ -82,7 +89,7 @@ class _ToShardsFn(beam.DoFn):
                 yield ShardKey(0, block), placed
 
 
-class _OrderFn(beam.DoFn):
+class _OrderFn(StatelessFn):
     """Grouped values come in any order; sums need one, and so does a unit's fingerprint."""
 
     def __init__(self, run: RunFolder, stage: str) -> None:

@@ -77,7 +77,7 @@ def deformation_step(
     shape = tuple(n - 2 * HALO for n in fixed.shape)
     at = lattice if measured is None else lattice.crop(measured)
     tables = _tables(lattice, at, shape, window)
-    warped = _deformed(moving, jnp.asarray(vectors, jnp.float32), tables.spread)
+    warped = _deformed(moving, np.asarray(vectors, np.float32), tables.spread)
     sums = _window_sums(
         _measured(fixed, warped),
         tables.windows,
@@ -99,10 +99,10 @@ def deformed(
     the displacement that the nodes span; NaN where that is not known."""
     axes = range(len(shape))
     spread = tuple(
-        jnp.asarray(interpolation(lattice, a, np.arange(-HALO, shape[a] + HALO)), jnp.float32)
+        interpolation(lattice, a, np.arange(-HALO, shape[a] + HALO)).astype(np.float32)
         for a in axes
     )
-    return _deformed(moving, jnp.asarray(vectors, jnp.float32), spread)
+    return _deformed(moving, np.asarray(vectors, np.float32), spread)
 
 
 @dataclass(frozen=True)
@@ -138,14 +138,11 @@ def _tables(
         [weights[0][f : f + count, b * band : (b + 1) * band] for b, f in enumerate(first)]
     )
     total = float(np.prod([_taper(np.arange(-w, w + 1) / (w / 2)).sum() for w in window]))
-    return _Tables(
-        tuple(jnp.asarray(s, jnp.float32) for s in spread),
-        (jnp.asarray(local, jnp.float32), *(jnp.asarray(w, jnp.float32) for w in weights[1:])),
-        jnp.asarray(first, jnp.int32),
-        total,
-        band,
-        count,
-    )
+    tables = (tuple(spread), (local, *weights[1:]))
+    # Cast before they are sent: a cast on the device is a program of its own for every shape.
+    cast = jax.tree.map(lambda table: table.astype(np.float32), tables)
+    spreads, windows, begin = jax.device_put((*cast, first.astype(np.int32)))
+    return _Tables(spreads, windows, begin, total, band, count)
 
 
 def _band(shape: tuple[int, ...]) -> int:

@@ -83,10 +83,7 @@ def match(
     window = tuple(p + 2 * s for p, s in zip(settings.patch, settings.search, strict=True))
     size = batch or batch_size(window)
     margins = [settings.patch, window]
-    images = [
-        jnp.pad(image, [(m, m) for m in margin], constant_values=jnp.nan)
-        for image, margin in zip((fixed, moving), margins, strict=True)
-    ]
+    images = [_with_margin(i, margin=m) for i, m in zip((fixed, moving), margins, strict=True)]
     firsts = [
         np.clip(first, -np.asarray(margin), np.asarray(image.shape)) + np.asarray(margin)
         for first, margin, image in zip(
@@ -107,6 +104,11 @@ def match(
     columns = [np.concatenate([np.asarray(p[i]) for p in parts])[: len(corners)] for i in range(6)]
     columns[0] = (columns[0] + starts - np.asarray(settings.search)).astype(np.float32)
     return Matches(*columns)
+
+
+@partial(jax.jit, static_argnames="margin")
+def _with_margin(image: jax.Array, *, margin: tuple[int, ...]) -> jax.Array:
+    return jnp.pad(image, [(m, m) for m in margin], constant_values=jnp.nan)
 
 
 def batch_size(window: Sequence[int]) -> int:

@@ -42,7 +42,7 @@ def padded(
     if mask is not None:
         inner[~mask] = np.nan
     inner[np.isinf(inner)] = np.nan
-    return jnp.asarray(out)
+    return jax.device_put(out)
 
 
 def pyramid(image: Float32[jax.Array, "*image"], levels: int) -> list[jax.Array]:

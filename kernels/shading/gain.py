@@ -68,8 +68,9 @@ def overlap_levels(
     x, y = a[valid].astype(np.float64), b[valid].astype(np.float64)
     if len(x) < _LEAST_PIXELS:
         return OverlapLevels(np.full(2, np.nan), np.full(2, np.nan), 0)
-    order = np.argsort(x + y, kind="stable")
-    means = [_trimmed_means(x[half], y[half]) for half in np.array_split(order, 2)]
+    middle = (len(x) + 1) // 2
+    order = np.argpartition(x + y, middle)
+    means = [_trimmed_means(x[half], y[half]) for half in (order[:middle], order[middle:])]
     return OverlapLevels(np.array([m[0] for m in means]), np.array([m[1] for m in means]), len(x))
 
 
