@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float32
 from scipy import fft
 
@@ -98,9 +99,10 @@ def _moments(
 def _grain(fixed: jax.Array, moving: jax.Array, padded: list[int]) -> Float32[jax.Array, " b"]:
     """Bartlett's sum over all lags of the product of both autocorrelations, by Parseval."""
     axes = tuple(range(1, fixed.ndim))
-    weight = jnp.full(fixed.shape[-1], 2.0, jnp.float32).at[0].set(1)
+    weight = np.full(fixed.shape[-1], 2.0, np.float32)
+    weight[0] = 1
     if padded[-1] % 2 == 0:
-        weight = weight.at[-1].set(1)
+        weight[-1] = 1
     power_f, power_m = (s.real**2 + s.imag**2 for s in (fixed, moving))
     total = 1.0
     for n in padded:

@@ -84,7 +84,7 @@ def _argmax(surface: Float32[jax.Array, "b *shifts"]) -> jax.Array:
 
 
 def _at(surface: Float32[jax.Array, "b *shifts"], index: jax.Array) -> Float32[jax.Array, " b"]:
-    return surface[(jnp.arange(len(surface)), *index.T)]
+    return surface[(np.arange(len(surface)), *index.T)]
 
 
 def _any_exceeds(steps: list[jax.Array], limits: Sequence[int]) -> Bool[jax.Array, "b *shifts"]:
@@ -119,11 +119,8 @@ def _subvoxel(
     if any(n < 3 for n in surface.shape[1:]):
         return jnp.zeros(index.shape, jnp.float32)
     offsets = np.array(list(itertools.product(range(3), repeat=rank)))
-    rows = jnp.arange(len(surface))
-    values = jnp.stack(
-        [surface[(rows, *(c + o for c, o in zip(corners, off, strict=True)))] for off in offsets],
-        -1,
-    )
+    around = (c[:, None] + o for c, o in zip(corners, offsets.T, strict=True))
+    values = surface[(np.arange(len(surface))[:, None], *around)]
     linear, curvature = _quadric(offsets - 1.0)
     slope = values @ linear.T
     bend = jnp.einsum("bv,ijv->bij", values, curvature)
@@ -134,7 +131,9 @@ def _subvoxel(
     return jnp.where(good[:, None], top, 0)
 
 
-def _quadric(x: Float[np.ndarray, "v d"]) -> tuple[jax.Array, jax.Array]:
+def _quadric(
+    x: Float[np.ndarray, "v d"],
+) -> tuple[Float32[np.ndarray, "d v"], Float32[np.ndarray, "d d v"]]:
     """Filters that give slope and second derivatives of the least-squares quadric at 0."""
     rank = x.shape[1]
     pairs = [(i, j) for i in range(rank) for j in range(i, rank)]
@@ -144,7 +143,7 @@ def _quadric(x: Float[np.ndarray, "v d"]) -> tuple[jax.Array, jax.Array]:
     for (i, j), row in zip(pairs, fit[1 + rank :], strict=True):
         bend[i, j] += row
         bend[j, i] += row
-    return jnp.asarray(fit[1 : 1 + rank], jnp.float32), jnp.asarray(bend, jnp.float32)
+    return fit[1 : 1 + rank].astype(np.float32), bend.astype(np.float32)
 
 
 def solve_small(
