@@ -13,6 +13,11 @@ That is hierarchical clustering by average linkage, weighted by the size of the 
 proposed for electron microscopy by Nunez-Iglesias et al. 2013 (doi 10.1371/journal.pone.0071715).
 An edge is the better, the less its mean evidence, and the more of the surface of one of the two it
 is: a mitochondrion has a membrane all around, but only one neighbour.
+
+A part of a graph, with pieces outside of it whose edges are not all known, can be joined as far as
+those do not matter: two pieces whose best edge is the same one become one whatever else happens
+(for average linkage alone, without what is enclosed; Bruynooghe 1978). The rest waits for a larger
+part, see `remaining`.
 """
 
 from __future__ import annotations
@@ -22,9 +27,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Integer, Real, UInt64
+from jaxtyping import Bool, Float, Int, Integer, Real, UInt64
 
-from warpbeam.kernels.segment.union import Edges, forest
+from warpbeam.kernels.segment.union import Edges, forest, roots_of
+
+Ids = UInt64[np.ndarray, "_"]
 
 
 class Contacts(NamedTuple):
@@ -40,6 +47,14 @@ class Contacts(NamedTuple):
     b: UInt64[np.ndarray, "pairs"]
     faces: Int[np.ndarray, "pairs"]
     total: Float[np.ndarray, "pairs"]
+
+
+class Surfaces(NamedTuple):
+    """Pieces, sorted, and their faces with all others, those included that no contact tells any
+    more."""
+
+    ids: Ids
+    faces: Int[np.ndarray, "_"]
 
 
 def contacts(
@@ -87,7 +102,24 @@ def _summed(
     return Contacts(pairs[:, 0], pairs[:, 1], counts.astype(np.int64), totals.astype(np.float64))
 
 
-def agglomerate(graph: Contacts, threshold: float, enclosed: float = 0.0) -> Edges:
+def surfaces(graph: Contacts, known: Surfaces | None = None) -> Surfaces:
+    """Of all pieces in a graph: as `known`, else what their contacts add up to."""
+    ids, ends = np.unique(np.stack([graph.a, graph.b], axis=1), return_inverse=True)
+    faces = np.bincount(ends.reshape(-1), np.repeat(graph.faces, 2), ids.size).astype(np.int64)
+    if known is not None and known.ids.size:
+        at = np.minimum(np.searchsorted(known.ids, ids), known.ids.size - 1)
+        faces = np.where(known.ids[at] == ids, known.faces[at], faces)
+    return Surfaces(ids, faces)
+
+
+def agglomerate(
+    graph: Contacts,
+    threshold: float,
+    enclosed: float = 0.0,
+    *,
+    known: Surfaces | None = None,
+    outside: Ids | None = None,
+) -> Edges:
     """Which pieces are one: a forest, see `kernels.segment.union`.
 
     Args:
@@ -95,11 +127,49 @@ def agglomerate(graph: Contacts, threshold: float, enclosed: float = 0.0) -> Edg
         threshold: boundaries that score at most this go.
         enclosed: a boundary scores its mean evidence, less this times the share that it is of all
             faces of that piece which has fewer.
+        known: surfaces that are more than the graph's contacts.
+        outside: pieces of which not all contacts are there; nothing is joined that they may decide.
     """
-    ids, ends = np.unique(np.stack([graph.a, graph.b], axis=1), return_inverse=True)
-    graph_of_numbers = _Graph(ids.size, ends.reshape(-1, 2), graph, enclosed)
+    surface = surfaces(graph, known)
+    ends = np.searchsorted(surface.ids, np.stack([graph.a, graph.b], axis=1))
+    waits = np.isin(surface.ids, [] if outside is None else outside)
+    graph_of_numbers = _Graph(ends, graph, surface.faces, enclosed, waits)
     joined = list(graph_of_numbers.joins(threshold))
-    return forest(ids[np.array(joined, np.int64).reshape(-1, 2)])
+    return forest(surface.ids[np.array(joined, np.int64).reshape(-1, 2)])
+
+
+def renamed(graph: Contacts, joined: Edges) -> Contacts:
+    """The contacts of what pieces have become; none within one."""
+    ends = np.stack([roots_of(end, joined) for end in (graph.a, graph.b)], axis=1)
+    apart = ends[:, 0] != ends[:, 1]
+    return _summed(np.sort(ends[apart], axis=1), graph.faces[apart], graph.total[apart])
+
+
+def remaining(
+    graph: Contacts, surface: Surfaces, joined: Edges, limit: float, outside: Ids
+) -> Surfaces:
+    """What a larger part of the graph has still to look at: pieces as they are joined.
+
+    Left out is what is outside, and what can be joined to nothing any more: all of its boundaries
+    have mean evidence above `limit`, and so has then whatever they are averaged with.
+
+    Args:
+        graph: as it was before.
+        surface: of its pieces, all of them.
+        joined: which of them are one.
+        limit: threshold and what enclosing may add to it.
+        outside: pieces of which not all contacts are there.
+    """
+    root = roots_of(surface.ids, joined)
+    inner = roots_of(graph.a, joined) == roots_of(graph.b, joined)
+    ids, member = np.unique(root, return_inverse=True)
+    within = np.searchsorted(ids, roots_of(graph.a[inner], joined))
+    faces = np.bincount(member, surface.faces, ids.size)
+    faces -= 2 * np.bincount(within, graph.faces[inner], ids.size)
+    after = renamed(graph, joined)
+    low = after.total <= limit * after.faces
+    alive = np.isin(ids, np.concatenate([after.a[low], after.b[low]])) & ~np.isin(ids, outside)
+    return Surfaces(ids[alive], faces[alive].astype(np.int64))
 
 
 class _Graph:
@@ -110,16 +180,19 @@ class _Graph:
     """
 
     def __init__(
-        self, size: int, pairs: Int[np.ndarray, "n 2"], graph: Contacts, enclosed: float
+        self,
+        pairs: Int[np.ndarray, "n 2"],
+        graph: Contacts,
+        faces: Int[np.ndarray, "pieces"],
+        enclosed: float,
+        waits: Bool[np.ndarray, "pieces"],
     ) -> None:
-        self._beside: list[dict[int, tuple[int, float]]] = [{} for _ in range(size)]
-        self._faces = [0] * size
-        self._enclosed = enclosed
+        self._beside: list[dict[int, tuple[int, float]]] = [{} for _ in range(faces.size)]
+        self._faces, self._enclosed = faces.tolist(), enclosed
+        self._waits = waits.tolist()
         rows = zip(*pairs.T.tolist(), graph.faces.tolist(), graph.total.tolist(), strict=True)
-        for a, b, faces, total in rows:
-            self._beside[a][b] = self._beside[b][a] = (faces, total)
-            self._faces[a] += faces
-            self._faces[b] += faces
+        for a, b, shared, total in rows:
+            self._beside[a][b] = self._beside[b][a] = (shared, total)
         self._queue = [(self._score(a, b), a, b) for a, b in pairs.tolist()]
         heapq.heapify(self._queue)
 
@@ -132,6 +205,10 @@ class _Graph:
             now = self._score(a, b)
             if now != score:
                 heapq.heappush(self._queue, (now, a, b))
+                continue
+            if self._waits[a] or self._waits[b]:
+                # the best edge of the other one: whether it goes is not known here
+                self._waits[a] = self._waits[b] = True
                 continue
             into, gone = (a, b) if len(self._beside[a]) >= len(self._beside[b]) else (b, a)
             self._join(into, gone)

@@ -5,8 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from warpbeam.kernels.segment.agglomerate import Contacts, added, agglomerate, contacts
-from warpbeam.kernels.segment.union import roots_of
+from warpbeam.kernels.segment.agglomerate import (
+    Contacts,
+    Surfaces,
+    added,
+    agglomerate,
+    contacts,
+    remaining,
+    renamed,
+    surfaces,
+)
+from warpbeam.kernels.segment.union import merge, roots_of
 
 LABELS = hnp.arrays(np.uint32, (4, 5, 6), elements=st.integers(0, 12))
 # eighths: sums are exact in any order
@@ -69,6 +78,68 @@ def test_joins_are_those_of_the_slow_way(labels, evidence, eighths):
     expected = slowly(ids, evidence, threshold).ravel()
     pairs = np.unique(np.stack([found, expected], axis=1), axis=0)
     assert len(pairs) == len(np.unique(found)) == len(np.unique(expected))
+
+
+def of_part(graph, part, number):
+    """What a worker sees that joins one part: all rows with an end in it, and what is outside."""
+    mine = (part[graph.a] == number) | (part[graph.b] == number)
+    seen = Contacts(*(column[mine] for column in graph))
+    ids = surfaces(seen).ids
+    return seen, ids[part[ids] != number]
+
+
+def in_two_parts(graph, part, threshold, enclosed=0.0):
+    """Joined in parts 0 and 1 first, then what they leave; and how much that is."""
+    forests, rows, alive, total = [], [], [], surfaces(graph)
+    for number in (0, 1):
+        seen, outside = of_part(graph, part, number)
+        known = surfaces(seen, total)
+        joined = agglomerate(seen, threshold, enclosed, known=total, outside=outside)
+        left = remaining(seen, known, joined, threshold + enclosed, outside)
+        forests.append(joined)
+        alive.append(left)
+    names = merge(forests)
+    every = Surfaces(*(np.concatenate(column) for column in zip(*alive, strict=True)))
+    order = np.argsort(every.ids)
+    every = Surfaces(every.ids[order], every.faces[order])
+    rest = renamed(graph, names)
+    rows = np.isin(rest.a, every.ids) & np.isin(rest.b, every.ids)
+    rest = Contacts(*(column[rows] for column in rest))
+    last = agglomerate(rest, threshold, enclosed, known=every)
+    return merge([names, last]), len(rest.a)
+
+
+@given(LABELS, EVIDENCE, st.integers(-100, 100), st.randoms(use_true_random=False))
+def test_joined_in_parts_is_joined_at_once(labels, evidence, eighths, random):
+    """With average linkage alone the result is the same; what is left over is never more."""
+    evidence = evidence + np.linspace(0, 1e-3, evidence.size).reshape(evidence.shape)
+    threshold = eighths / 8 + 1e-7
+    ids = labels.astype(np.uint64)
+    graph = contacts(ids, evidence)
+    part = np.array([random.randrange(2) for _ in range(13)])
+    found, left = in_two_parts(graph, part, threshold)
+    whole = roots_of(ids.ravel(), agglomerate(graph, threshold))
+    np.testing.assert_array_equal(roots_of(ids.ravel(), found), whole)
+    assert left <= len(graph.a)
+
+
+def test_what_can_be_joined_to_nothing_is_left_out():
+    """1-2-3 and 4-5-6 in a row, a wall between 3 and 4: nothing is left for later."""
+    ids = np.arange(1, 7, dtype=np.uint64)
+    graph = Contacts(ids[:-1], ids[1:], np.ones(5, int), np.array([0.0, 1.0, 9.0, 0.5, 1.5]))
+    part = np.array([0, 0, 0, 0, 1, 1, 1])
+    found, left = in_two_parts(graph, part, 2.0)
+    assert roots_of(ids, found).tolist() == [1, 1, 1, 4, 4, 4]
+    assert left == 0
+
+
+def test_the_surface_of_what_was_joined_is_what_touches_others():
+    labels = np.array([[1, 2, 5], [3, 4, 5]], np.uint64)
+    graph = contacts(labels, np.zeros((2, 3)))
+    joined = np.array([[2, 1], [3, 1]], np.uint64)
+    left = remaining(graph, surfaces(graph), joined, 0.0, np.array([5], np.uint64))
+    assert left.ids.tolist() == [1, 4]
+    assert left.faces.tolist() == [1 + 2, 2 + 1]  # 1 has 2-5, 2-4, 3-4; 4 has those and 4-5
 
 
 @given(LABELS, EVIDENCE, st.integers(1, 3))
