@@ -27,6 +27,7 @@ from warpbeam.pipelines.volume_config import SegmentVolumeConfig
 from warpbeam.transforms.canvas import OutputSettings
 from warpbeam.transforms.pyramid import BuildShard, list_shards
 from warpbeam.transforms.segment.volume import (
+    agglomerate,
     join,
     joins,
     label,
@@ -96,11 +97,24 @@ class SegmentVolumeJob(ListJob[SegmentVolumeConfig]):
         self._add_blocks(graph, sheets, found, sheets, pieces.CutBlock(run, frame, chosen.sheets))
         listing = functools.partial(joins.list_contacts, run, frame, chosen, graph.ledger("label"))
         graph.map("contacts", None, listing, joins.CountContacts(run, frame, chosen))
-        slabs = functools.partial(joins.list_slabs, chosen, graph.ledger("contacts"))
-        graph.map("agglomerate", asdict(chosen), slabs, joins.Agglomerate(run, frame, chosen),
-                  critical=True)  # fmt: skip
+        self._add_agglomeration(graph)
         joining = joins.JoinPieces(run, frame, chosen)
-        self._add_joins(graph, chosen, joining, "contacts", also="agglomerate")
+        self._add_joins(graph, chosen, joining, "contacts", also="roots_1")
+
+    def _add_agglomeration(self, graph: JobGraph) -> None:
+        """Up to the whole volume, and down; see `transforms.segment.volume.agglomerate`."""
+        run, frame, chosen = self.run_folder, self.frame, self.piece_settings
+        joining = agglomerate.JoinRegion(run, frame, chosen)
+        handing = agglomerate.HandDown(run, frame)
+        for level in range(1, frame.depth + 1):
+            below = graph.ledger("contacts" if level == 1 else f"agglomerate_{level - 1}")
+            listing = functools.partial(agglomerate.list_regions, frame, chosen.steps, level, below)
+            graph.map(f"agglomerate_{level}", asdict(chosen), listing, joining, critical=True)
+        for level in range(frame.depth, 0, -1):
+            joined = graph.ledger(f"agglomerate_{level}")
+            above = graph.ledger(f"roots_{level + 1}") if level < frame.depth else None
+            regions = functools.partial(agglomerate.list_roots, level, joined, above, frame)
+            graph.map(f"roots_{level}", None, regions, handing, critical=True)
 
     def _add_blocks(self, graph: JobGraph, first: Any, find: Work, second: Any, work: Work) -> None:
         """One look at all of the volume (`threshold`), then block after block (`label`)."""

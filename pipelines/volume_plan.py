@@ -57,7 +57,7 @@ def plan(
         StagePlan("threshold", 1, min(voxels, 1 << 24) * size, 0, 100_000_000, 1.0),
         StagePlan("label", blocks, read * size, read * 4,
                   around * (2 * size + held), read / rate),
-        *(_of_pieces(frame, flat=linked) if pieces else ()),
+        *(_of_pieces(frame) if pieces else ()),
         StagePlan("join", blocks, 2 * voxels, 0, around * 4,
                   read / _LINK_VOXELS_PER_S if linked else voxels / _JOIN_VOXELS_PER_S),
         StagePlan("union, settle", 2 * regions, 0, 0, _BYTES_PER_PIECE * objects,
@@ -79,16 +79,18 @@ def plan(
     return Plan(tuple(stages), estimate.BASE_MEMORY, what)
 
 
-def _of_pieces(frame: BlockFrame, *, flat: bool) -> list[StagePlan]:
-    """What their contacts take; one worker holds those of the volume, or of a row of blocks."""
-    voxels, blocks, rows = math.prod(frame.shape), len(frame.grid), frame.grid.counts[0]
-    units = rows if flat else 1
+def _of_pieces(frame: BlockFrame) -> list[StagePlan]:
+    """What their contacts take; one worker holds those of a region."""
+    voxels, blocks = math.prod(frame.shape), len(frame.grid)
+    regions = sum(len(frame.regions(level)) for level in range(1, frame.depth + 1))
     contacts = voxels // _VOXELS_PER_CONTACT
+    # What is left of a region is far less than its contacts: the first level holds most.
+    most = min(voxels, math.prod(frame.block) * frame.fan_out**3) // _VOXELS_PER_CONTACT
     return [
         StagePlan("contacts", blocks, voxels * 4, contacts * 32,
                   math.prod(frame.block) * _EVIDENCE_BYTES, voxels / _EVIDENCE_VOXELS_PER_S),
-        StagePlan("agglomerate", units, contacts * 32, contacts * 4,
-                  contacts // units * _CONTACT_BYTES, contacts / _CONTACTS_PER_S),
+        StagePlan("agglomerate, roots", 2 * regions, contacts * 32, contacts * 4,
+                  most * _CONTACT_BYTES, contacts / _CONTACTS_PER_S),
     ]  # fmt: skip
 
 

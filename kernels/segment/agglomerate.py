@@ -151,7 +151,8 @@ def remaining(
     """What a larger part of the graph has still to look at: pieces as they are joined.
 
     Left out is what is outside, and what can be joined to nothing any more: all of its boundaries
-    have mean evidence above `limit`, and so has then whatever they are averaged with.
+    have mean evidence above `limit`, and so has then whatever they are averaged with. With nothing
+    outside all is decided.
 
     Args:
         graph: as it was before.
@@ -160,6 +161,8 @@ def remaining(
         limit: threshold and what enclosing may add to it.
         outside: pieces of which not all contacts are there.
     """
+    if not outside.size:
+        return Surfaces(np.zeros(0, np.uint64), np.zeros(0, np.int64))
     root = roots_of(surface.ids, joined)
     inner = roots_of(graph.a, joined) == roots_of(graph.b, joined)
     ids, member = np.unique(root, return_inverse=True)

@@ -1,5 +1,7 @@
 """`segment` of a volume full of cells: cut into pieces, which are joined again."""
 
+import json
+
 import numpy as np
 import pytest
 from neurites import neurites
@@ -77,6 +79,38 @@ def test_any_blocks_find_them(cells, image, tmp_path, shard):
     assert agreement(cells[1], labels_of(tmp_path / "run")).rand_error < 0.08
 
 
+FINE = {"chunk_3d": (8, 16, 16), "shard_3d": (8, 16, 16), "pyramid": False}  # 5 x 4 x 4 blocks
+
+
+def test_regions_of_any_size_join_the_same_pieces(image, tmp_path):
+    """By average linkage alone, whole regions and small ones, up to three levels, agree."""
+    pieces = {"enabled": True, "enclosed": 0.0, "threshold": 0.4}
+    for fan_out in (2, 3, 16):
+        segment(
+            image, tmp_path / str(fan_out), volume=FINE, pieces=pieces, labels={"fan_out": fan_out}
+        )
+    whole = labels_of(tmp_path / "16")
+    assert 25 <= len(np.unique(whole)) < 300
+    for fan_out in (2, 3):
+        np.testing.assert_array_equal(labels_of(tmp_path / str(fan_out)), whole)
+
+
+def test_small_regions_find_cells_too(cells, image, tmp_path):
+    """With what is enclosed the order matters a little; cells are found all the same."""
+    run = tmp_path / "run"
+    outcome = segment(image, run, volume=FINE, labels={"fan_out": 2})
+    assert outcome.exit_code == 0
+    assert agreement(cells[1], labels_of(run)).rand_error < 0.08
+    levels = [
+        [json.loads(path.read_text()) for path in (run / ".ledger/done").glob(f"{stage}/*/*")]
+        for stage in ("agglomerate_1", "agglomerate_2", "agglomerate_3")
+    ]
+    assert [len(records) for records in levels] == [12, 2, 1]
+    left = [sum(record["left"] for record in records) for records in levels]
+    assert left[0] > left[1] > 0
+    assert left[2] == 0
+
+
 def test_contacts_of_blocks_are_those_of_the_whole(cells, image, found):
     job = SegmentVolumeJob(SegmentVolumeConfig(image=str(image), output=str(found[0]), **SETTINGS))
     frame, blocks = job.frame, list(job.frame.grid.indices())
@@ -137,5 +171,5 @@ def test_two_ways_at_once_are_refused(image, tmp_path):
 def test_the_plan_names_what_one_worker_holds(image, tmp_path):
     config = SegmentVolumeConfig(image=str(image), output=str(tmp_path / "run"), **SETTINGS)
     stages = {stage.name: stage for stage in SegmentVolumeJob(config).plan().stages}
-    assert stages["agglomerate"].units == 1
+    assert stages["agglomerate, roots"].units == 2
     assert stages["contacts"].units == 12

@@ -1,9 +1,8 @@
 """Pieces of all blocks -> which of them are one object.
 
-Three stages: every block counts what its pieces touch (`contacts`); one worker joins the pieces of
-the whole volume, or of a row of blocks where sections are labelled one by one (`agglomerate`); and
-every block says which of its contacts lie inside an object now (`join`). Those lead from block to
-block, so that objects are numbered as all others are, see `union`.
+Every block counts what its pieces touch (`contacts`); they are joined region by region, see
+`agglomerate`; and every block says which of its contacts lie inside an object now (`join`). Those
+lead from block to block, so that objects are numbered as all others are, see `union`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from warpbeam.kernels.geometry.box import Box
-from warpbeam.kernels.segment.agglomerate import Contacts, added, agglomerate, contacts
+from warpbeam.kernels.segment.agglomerate import added, contacts
 from warpbeam.kernels.segment.blocks import Step, neighbour_steps
 from warpbeam.kernels.segment.union import Edges, roots_of
 from warpbeam.transforms.keys import RegionKey
@@ -30,7 +29,7 @@ from warpbeam.transforms.segment.volume.join import neighbours, store_edges
 from warpbeam.transforms.segment.volume.pieces import SheetReader, SheetSettings
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import store, tables
-from warpbeam.transforms.storage.ledger import Key, Ledger, Record
+from warpbeam.transforms.storage.ledger import Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 
 Ids = np.ndarray[Any, Any]
@@ -106,42 +105,9 @@ class CountContacts:
         return out
 
 
-def list_slabs(settings: PieceSettings, counted: Ledger) -> Iterator[Unit]:
-    """What is joined by one worker: the volume, or a row of blocks along z. Payload: marks."""
-    rows: dict[int, list[Any]] = {}
-    for (_, index), mark in counted.marks().items():
-        rows.setdefault(index[0] if settings.sheets.flat else 0, []).append([index, mark])
-    for z, blocks in rows.items():
-        yield ("slab", z), blocks
-
-
-class Agglomerate:
-    """Work of the stage `agglomerate`: the pieces of many blocks.
-
-    Writes for each block the roots of its pieces; a piece without one is its own.
-    """
-
-    def __init__(self, run: RunFolder, frame: BlockFrame, settings: PieceSettings) -> None:
-        self._run, self._frame, self._settings = run, frame, settings
-
-    def __call__(self, key: Key, payload: Any) -> Record:
-        uris = (table_uri(self._run, "contacts", 0, tuple(index)) for index, _ in payload)
-        graph = added([Contacts(**tables.read_columns(uri)) for uri in uris])
-        chosen = self._settings
-        found = agglomerate(graph, chosen.threshold, chosen.enclosed)
-        owner, written = found[:, 0] >> np.uint64(32), 0
-        for block in self._frame.grid.indices():
-            if self._settings.sheets.flat and block[0] != key[1]:
-                continue
-            own = found[owner == self._frame.number(block)]
-            uri = table_uri(self._run, "roots", 0, block)
-            written += tables.write_columns(uri, {"piece": own[:, 0], "root": own[:, 1]})
-        return {"contacts": len(graph.a), "joined": len(found), "bytes_written": written}
-
-
-def roots(run: RunFolder, index: Index) -> Edges:
-    """The roots of a block's pieces, as a forest."""
-    found = tables.read_columns(table_uri(run, "roots", 0, index))
+def roots(run: RunFolder, level: int, index: Index) -> Edges:
+    """The roots of a region's pieces (of a block's, for level 0), as a forest."""
+    found = tables.read_columns(table_uri(run, "roots", level, index))
     return np.stack([found["piece"], found["root"]], axis=1)
 
 
@@ -160,7 +126,7 @@ class JoinPieces:
         beside = neighbours(self._frame, index, self._settings.steps)
         known = [other for (_, other), mark in zip(beside, marks, strict=True) if mark is not None]
         # blocks come in order of their numbers, and so do the ids of their pieces
-        every = np.concatenate([_NONE, *(roots(self._run, b) for b in sorted((index, *known)))])
+        every = np.concatenate([_NONE, *(roots(self._run, 0, b) for b in sorted((index, *known)))])
         one = roots_of(graph["a"], every) == roots_of(graph["b"], every)
         return np.stack([graph["a"][one], graph["b"][one]], axis=1)
 
@@ -179,7 +145,7 @@ class JoinPieces:
             ids = self._frame.ids(self._run, block, part)
             inside = part.slices_in(box)
             pieces[inside] = ids
-            forest = roots(self._run, block)
+            forest = roots(self._run, 0, block)
             objects[inside] = roots_of(ids.ravel(), forest).reshape(ids.shape)
         pairs = np.unique(np.stack([objects.ravel(), pieces.ravel()], axis=1), axis=0)
         away = pairs[:, 1] >> np.uint64(32) != np.uint64(self._frame.number(index))
