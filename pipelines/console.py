@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from warpbeam.pipelines import config as configuration
 from warpbeam.pipelines.job import Command, Outcome
+from warpbeam.pipelines.settings import load, parse_settings, read_yaml
 from warpbeam.transforms import progress
 from warpbeam.transforms.storage.errors import InputError
 
@@ -31,11 +31,11 @@ def make_job(
     Raises:
         InputError: something that the user gave is wrong.
     """
-    given = configuration.parse_settings(settings)
+    given = parse_settings(settings)
     path = source if source.endswith((".yaml", ".yml")) else None
     if name == "segment" and _asks_for_a_volume(source, path):
         name = "segment_volume"
-    if name == "register" and path is not None and "rounds" in configuration.read_yaml(path):
+    if name == "register" and path is not None and "rounds" in read_yaml(path):
         name = "register_rounds"
     kind = _job_kind(name)
     model = kind.__orig_bases__[0].__args__[0]  # type: ignore[attr-defined]
@@ -48,13 +48,13 @@ def make_job(
             given.setdefault("output", output)
     if moving is not None:
         given.setdefault("moving", moving)
-    return kind(configuration.load(model, path, given))
+    return kind(load(model, path, given))
 
 
 def _asks_for_a_volume(source: str, path: str | None) -> bool:
     """Whether `segment` works on a volume: a job file names an `image`, a quick form is one."""
     if path is not None:
-        return "image" in configuration.read_yaml(path)
+        return "image" in read_yaml(path)
     from warpbeam.transforms.storage.tiles.volumes import is_volume
 
     return is_volume(source)

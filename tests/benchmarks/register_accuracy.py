@@ -199,7 +199,7 @@ def main() -> None:
 
 
 def _settings(texts: list[str]) -> dict[str, object]:
-    from warpbeam.pipelines.config import parse_settings
+    from warpbeam.pipelines.settings import parse_settings
 
     found: dict[str, object] = {}
     for name, value in parse_settings(texts).items():

@@ -43,8 +43,8 @@ def main() -> None:
 
     from warpbeam.kernels.geometry.box import Box
     from warpbeam.pipelines import register
-    from warpbeam.pipelines.config import load, parse_settings
     from warpbeam.pipelines.register_config import RegisterConfig
+    from warpbeam.pipelines.settings import load, parse_settings
     from warpbeam.transforms.storage import volume
 
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)

@@ -10,7 +10,7 @@ from stacks import make_stack, write_stack
 
 from warpbeam.pipelines import align as job
 from warpbeam.pipelines.align_config import AlignConfig
-from warpbeam.pipelines.config import load
+from warpbeam.pipelines.settings import load
 from warpbeam.transforms.align.frame import clean_uri, load_frame
 from warpbeam.transforms.storage import fields, tables
 from warpbeam.transforms.storage.errors import InputError

@@ -38,7 +38,8 @@ def test_help_is_quick_and_imports_nothing_heavy():
 
 @pytest.mark.parametrize("job", ["stitch", "fuse"])
 def test_explain_names_every_setting(job, capsys):
-    from warpbeam.pipelines.config import FuseConfig, StitchConfig, field_names
+    from warpbeam.pipelines.config import FuseConfig, StitchConfig
+    from warpbeam.pipelines.settings import field_names
 
     assert cli.main(["explain", job]) == 0
     text = capsys.readouterr().out

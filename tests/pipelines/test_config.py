@@ -10,11 +10,9 @@ from warpbeam.pipelines.config import (
     FuseConfig,
     StitchConfig,
     VolumeConfig,
-    field_names,
-    load,
-    parse_settings,
 )
 from warpbeam.pipelines.register_config import RegisterConfig
+from warpbeam.pipelines.settings import field_names, load, parse_settings
 from warpbeam.transforms.storage.errors import InputError
 
 GIVEN = {"tiles": "t.csv", "output": "out"}

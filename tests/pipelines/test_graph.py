@@ -3,8 +3,9 @@
 import pytest
 from phantoms import write_mosaic
 
-from warpbeam.pipelines.config import FuseConfig, StitchConfig, load
+from warpbeam.pipelines.config import FuseConfig, StitchConfig
 from warpbeam.pipelines.fuse import FuseJob
+from warpbeam.pipelines.settings import load
 from warpbeam.pipelines.stitch import StitchJob
 
 

@@ -261,8 +261,8 @@ def test_volumes_that_have_nothing_in_common_are_an_error(files, tmp_path, other
 
 
 def test_unknown_engines_and_models_name_the_choices(files, tmp_path):
-    from warpbeam.pipelines.config import load
     from warpbeam.pipelines.register_config import RegisterConfig
+    from warpbeam.pipelines.settings import load
 
     places = {"fixed": "a", "moving": "b", "output": "c"}
     for name, choice in (("engine", "greedy"), ("coarse.model", "similarity"),
