@@ -54,13 +54,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "register": {"chunks.size_px": 32},
     "segment": {"labels.fan_out": 2},
+    "pieces": {"labels.fan_out": 2, "pieces.enabled": True},
     "plate": {
         "threshold.channel": "nuclei", "background.correct": "subtract", "masks.crops_px": 16,
         "puncta.channels": ["actin"], "track.masks": True,
     },
 }  # fmt: skip
 JOBS = tuple(SETTINGS)
-SOLID = ("align", "register", "segment")
+SOLID = ("align", "register", "segment", "pieces")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def command_line(job: str, source: Path, output: Path) -> list[str]:
         f"volume.shard_{sizes}": small, f"volume.chunk_{sizes}": small,
         **SETTINGS[job],
     }  # fmt: skip
-    command = "segment" if job == "plate" else job
+    command = "segment" if job in ("plate", "pieces") else job
     given = [
         part
         for name, value in settings.items()
@@ -107,12 +108,12 @@ def command_line(job: str, source: Path, output: Path) -> list[str]:
 
 
 def make_source(job: str, folder: Path, grid: tuple[int, int]) -> Path:
-    """What the job works on: a grid of tiles, for `align` as many sections, for `segment` a volume
-    of as many blocks, for `plate` wells of so many tiles at two times, for `register` two
-    volumes."""
+    """What the job works on: a grid of tiles, for `align` as many sections, for `segment` and
+    `pieces` a volume of as many blocks, for `plate` wells of so many tiles at two times, for
+    `register` two volumes."""
     if job == "register":
         return write_pair(folder / "volumes", make_pair())[0].parent
-    if job == "segment":
+    if job in ("segment", "pieces"):
         shape = (8, 32 * grid[0], 32 * grid[1])
         return write_image(folder / "image.ome.zarr", grey_of(threads(shape=shape)))
     if job == "plate":
