@@ -125,7 +125,7 @@ def _alignment(run: str) -> tuple[RunFolder, str]:
     return folder, digest([summary["inputs"], summary["stages"]["invert"]])
 
 
-def move_points(alignment: str, source: str, target: str) -> int:
+def move_points(alignment: str, source: str, target: str, scale: float = 1) -> int:
     """Points of the sections in the aligned volume.
 
     Args:
@@ -134,6 +134,7 @@ def move_points(alignment: str, source: str, target: str) -> int:
             are kept.
         target: the same file with z, y and x in voxels of the aligned volume; empty where the
             section was not aligned, or its map is not known there.
+        scale: pixels of these images, and of the volume, along one of those that were aligned.
 
     Returns:
         How many points have no place in the aligned volume.
@@ -143,7 +144,14 @@ def move_points(alignment: str, source: str, target: str) -> int:
     """
     maps, _ = _alignment(alignment)
     units = "the number of a section and px of its image"
-    return points.move_points(source, target, functools.partial(_aligned, maps), units=units)
+
+    def through(at: points.Points) -> points.Points:
+        at[:, 1:] = (at[:, 1:] + 0.5) / scale - 0.5
+        moved = _aligned(maps, at)
+        moved[:, 1:] = (moved[:, 1:] + 0.5) * scale - 0.5
+        return moved
+
+    return points.move_points(source, target, through, units=units)
 
 
 def _aligned(maps: RunFolder, at: points.Points) -> points.Points:

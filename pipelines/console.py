@@ -98,9 +98,11 @@ def _job_kind(name: str) -> type[Command[Any]]:
     return FuseJob
 
 
-def move_points(job: str, run: str, source: str, target: str | None) -> int:
+def move_points(
+    job: str, run: str, source: str, target: str | None, settings: Sequence[str]
+) -> int:
     """Moves the points of a CSV file by a run of `align` or `register`; exit status 1 where some
-    have no place."""
+    have no place. The one setting is the `scale` of `align`."""
     from warpbeam.pipelines import align_apply, apply
 
     if target is None:
@@ -111,8 +113,20 @@ def move_points(job: str, run: str, source: str, target: str | None) -> int:
             got="one file",
             fix="name the file to be written",
         )
-    move = (align_apply if job == "align" else apply).move_points
-    lost = move(run, source, target)
+    given = parse_settings(settings)
+    scale = given.pop("scale", 1) if job == "align" else 1
+    if given or not isinstance(scale, int | float) or scale <= 0:
+        raise InputError(
+            "a setting is not for points",
+            where="--set",
+            expected="scale=4, pixels of the points along one that was aligned; of `align` alone",
+            got=", ".join(settings),
+            fix="leave it out",
+        )
+    if job == "align":
+        lost = align_apply.move_points(run, source, target, scale)
+    else:
+        lost = apply.move_points(run, source, target)
     sys.stdout.write(f"{target}: {lost} points have no place in the volume of {run}\n")
     return 1 if lost else 0
 

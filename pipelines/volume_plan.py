@@ -30,6 +30,7 @@ _EVIDENCE_VOXELS_PER_S = 2e6
 _VOXELS_PER_CONTACT = 80
 _CONTACTS_PER_S = 50e3
 _CONTACT_BYTES = 600
+_CONTACTS_PER_SURFACE = 0.12  # voxels of a region's surface; of FIB-25 in regions of 64 and 128
 _EVIDENCE_BYTES = 60
 _BYTES_PER_PIECE = 400
 
@@ -84,14 +85,27 @@ def _of_pieces(frame: BlockFrame) -> list[StagePlan]:
     voxels, blocks = math.prod(frame.shape), len(frame.grid)
     regions = sum(len(frame.regions(level)) for level in range(1, frame.depth + 1))
     contacts = voxels // _VOXELS_PER_CONTACT
-    # What is left of a region is far less than its contacts: the first level holds most.
-    most = min(voxels, math.prod(frame.block) * frame.fan_out**3) // _VOXELS_PER_CONTACT
+    most = max(_held(frame, level) for level in range(1, frame.depth + 1))
     return [
         StagePlan("contacts", blocks, voxels * 4, contacts * 32,
                   math.prod(frame.block) * _EVIDENCE_BYTES, voxels / _EVIDENCE_VOXELS_PER_S),
         StagePlan("agglomerate, roots", 2 * regions, contacts * 32, contacts * 4,
                   most * _CONTACT_BYTES, contacts / _CONTACTS_PER_S),
     ]  # fmt: skip
+
+
+def _held(frame: BlockFrame, level: int) -> int:
+    """The contacts that one region of a level holds: of the first all that it has, of the others
+    what the regions in it left over, which goes with their surface."""
+    size = [min(n, b * frame.fan_out**level) for n, b in zip(frame.shape, frame.block, strict=True)]
+    whole = math.prod(size) // _VOXELS_PER_CONTACT
+    if level == 1:
+        return whole
+    inner = [min(n, b * frame.fan_out ** (level - 1))
+             for n, b in zip(frame.shape, frame.block, strict=True)]  # fmt: skip
+    surface = 2 * sum(math.prod(inner) / n for n in inner)
+    regions = math.prod(math.ceil(n / m) for n, m in zip(size, inner, strict=True))
+    return min(whole, int(regions * surface * _CONTACTS_PER_SURFACE))
 
 
 def numbers(graph: JobGraph, frame: BlockFrame, seconds: float) -> dict[str, Any]:

@@ -82,18 +82,19 @@ def _feathered(cell: Box, pieces: Sequence[Warped], profile: Profile, margin: in
     """The mean, weighted by the product of the profiles along the axes.
 
     Weights next to nothing outside a tile do for an outline, except where all tiles of a
-    voxel are at their ends: only then the outlines are drawn.
+    voxel are at their ends, or in their margins: only then the outlines are drawn.
     """
     inner = functools.partial(_within, profile, margin) if margin else profile
     profiles = (*[profile] * (cell.ndim - 2), inner, inner)
-    weights = [_weight(piece, profiles, outline=False) for piece in pieces]
+    outlined = margin > 0
+    weights = [_weight(piece, profiles, outline=outlined) for piece in pieces]
     sums = _sum(cell, pieces, weights)
     least = min(
         math.prod(float(of(n)[0]) for of, n in zip(profiles, piece.shape, strict=True))
         for piece in pieces
     )
-    everywhere = bool(sums.min() >= 0.5 * least)
-    if not everywhere:
+    everywhere = not outlined and bool(sums.min() >= 0.5 * least)
+    if not (outlined or everywhere):
         weights = [_weight(piece, profiles, outline=True) for piece in pieces]
         sums = _sum(cell, pieces, weights)
     for piece, weight in zip(pieces, weights, strict=True):

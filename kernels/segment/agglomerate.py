@@ -16,8 +16,8 @@ is: a mitochondrion has a membrane all around, but only one neighbour.
 
 A part of a graph, with pieces outside of it whose edges are not all known, can be joined as far as
 those do not matter: two pieces whose best edge is the same one become one whatever else happens
-(for average linkage alone, without what is enclosed; Bruynooghe 1978). The rest waits for a larger
-part, see `remaining`.
+(Bruynooghe 1978). The rest waits for a larger part, see `remaining`. For average linkage alone,
+without what is enclosed, the result is that of the whole graph, unless scores tie.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def remaining(
     faces = np.bincount(member, surface.faces, ids.size)
     faces -= 2 * np.bincount(within, graph.faces[inner], ids.size)
     after = renamed(graph, joined)
-    low = after.total <= limit * after.faces
+    low = after.total / after.faces <= limit
     alive = np.isin(ids, np.concatenate([after.a[low], after.b[low]])) & ~np.isin(ids, outside)
     return Surfaces(ids[alive], faces[alive].astype(np.int64))
 

@@ -68,10 +68,19 @@ def overlap_levels(
     x, y = a[valid].astype(np.float64), b[valid].astype(np.float64)
     if len(x) < _LEAST_PIXELS:
         return OverlapLevels(np.full(2, np.nan), np.full(2, np.nan), 0)
-    middle = (len(x) + 1) // 2
-    order = np.argpartition(x + y, middle)
-    means = [_trimmed_means(x[half], y[half]) for half in (order[:middle], order[middle:])]
+    dark = _darker(x + y)
+    means = [_trimmed_means(x[half], y[half]) for half in (dark, ~dark)]
     return OverlapLevels(np.array([m[0] for m in means]), np.array([m[1] for m in means]), len(x))
+
+
+def _darker(grey: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """The darker half of some pixels; of equal ones the first, on any machine."""
+    half = (len(grey) + 1) // 2
+    middle = np.partition(grey, half - 1)[half - 1]
+    dark = grey < middle
+    equal = np.flatnonzero(grey == middle)
+    dark[equal[: half - np.count_nonzero(dark)]] = True
+    return dark
 
 
 def solve_gains(

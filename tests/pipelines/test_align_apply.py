@@ -1,3 +1,5 @@
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -129,6 +131,40 @@ def test_points_go_where_the_pixels_under_them_go(aligned, tmp_path):
         plane = drawn[0, 0, int(z)]
         centre = [(plane * axis).sum() / plane.sum() for axis in np.indices(plane.shape)]
         np.testing.assert_allclose(wanted, centre, atol=0.15)
+
+
+def test_points_of_finer_images_go_to_the_finer_volume(aligned, tmp_path, capsys):
+    """The centre of pixel i of an image four times as fine lies at (i + 1/2) / 4 - 1/2."""
+    coarse = np.array([[60.0, 80.5], [75.0, 99.25]])
+    for name, points in (("coarse", coarse), ("fine", (coarse + 0.5) * 4 - 0.5)):
+        rows = [f"1,{y},{x}" for y, x in points.tolist()]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["z,y,x", *rows]) + "\n")
+    run, moved = str(aligned / "aligned"), {}
+    for name, more in (("coarse", []), ("fine", ["--set", "scale=4"])):
+        paths = [str(tmp_path / f"{name}.csv"), str(tmp_path / f"{name}_moved.csv")]
+        assert cli.main(["align", *paths, "--apply", run, *more]) == 0
+        lines = (tmp_path / f"{name}_moved.csv").read_text().splitlines()[1:]
+        moved[name] = np.array([list(map(float, line.split(","))) for line in lines])
+    np.testing.assert_allclose(moved["fine"][:, 1:], (moved["coarse"][:, 1:] + 0.5) * 4 - 0.5)
+    np.testing.assert_array_equal(moved["fine"][:, 0], moved["coarse"][:, 0])
+    paths = [str(tmp_path / "coarse.csv"), str(tmp_path / "m.csv")]
+    assert cli.main(["align", *paths, "--apply", run, "--set", "render.background=3"]) == 2
+    assert "a setting is not for points" in capsys.readouterr().err
+
+
+def test_precomputed_volumes_of_all_resolutions_have_one_corner(aligned, tmp_path):
+    offsets = {}
+    for scale in (1, 2):
+        other = tmp_path / f"sections_{scale}"
+        other.mkdir()
+        for path in sections_of(aligned):
+            tifffile.imwrite(other / path.name, resized(tifffile.imread(path), scale))
+        volume_settings = {"format": "precomputed", "pyramid": False}
+        apply(aligned, other, tmp_path / str(scale), scale=scale, volume=volume_settings)
+        info = json.loads(next((tmp_path / str(scale)).rglob("info")).read_text())
+        offsets[scale] = np.array(info["scales"][0]["voxel_offset"])
+    assert offsets[1][:2].any()
+    np.testing.assert_array_equal(offsets[2][:2], 2 * offsets[1][:2])
 
 
 def test_points_need_their_columns_and_a_file_to_go_to(aligned, tmp_path, capsys):

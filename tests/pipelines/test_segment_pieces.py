@@ -14,10 +14,10 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.segment.agglomerate import Contacts, added, contacts
 from warpbeam.kernels.segment.metrics import agreement
 from warpbeam.kernels.segment.sheets import traces, weights
-from warpbeam.pipelines import segment_volume
+from warpbeam.pipelines import segment_volume, volume_plan
 from warpbeam.pipelines.segment_volume import SegmentVolumeJob
 from warpbeam.pipelines.volume_config import SegmentVolumeConfig
-from warpbeam.transforms.segment.volume.frame import table_uri
+from warpbeam.transforms.segment.volume.frame import BlockFrame, table_uri
 from warpbeam.transforms.storage import tables, volume
 
 SHAPE = (40, 60, 64)
@@ -173,3 +173,13 @@ def test_the_plan_names_what_one_worker_holds(image, tmp_path):
     stages = {stage.name: stage for stage in SegmentVolumeJob(config).plan().stages}
     assert stages["agglomerate, roots"].units == 2
     assert stages["contacts"].units == 12
+
+
+def test_what_a_region_holds_goes_with_its_surface_above_the_first_level():
+    frame = BlockFrame((4096,) * 3, (64, 512, 512), (32, 64, 64), (0, 0, 0), 4)
+    held = [volume_plan._held(frame, level) for level in (1, 2)]
+    assert held[0] == 256 * 2048 * 2048 // 80
+    surface = 2 * (2048 * 2048 + 2 * 256 * 2048)
+    assert held[1] == pytest.approx(16 // 4 * 2 * 2 * surface * 0.12, rel=1e-6)
+    small = BlockFrame((64,) * 3, (8,) * 3, (8,) * 3, (0, 0, 0), 2)
+    assert max(volume_plan._held(small, level) for level in (1, 2, 3)) <= 64**3 // 80

@@ -3,6 +3,9 @@
 o - o - o   x   o - o - o      o  node     - |  what holds the mesh together
 |   |   |       |   |   |      x  node in the crack: excluded, and no part of the mesh
 o - o - o   x   o - o - o
+
+Nodes beside a section are what the nearest place of it is: a crack that leaves the section goes on,
+or the mesh would join its two sides around the end.
 """
 
 from __future__ import annotations
@@ -28,19 +31,15 @@ def find_cut(reader: SectionReader, frame: Frame, placed: PlacedTile) -> Bool[np
     found = np.zeros(frame.lattice.shape, bool)
     if not reader.cuts:
         return found
+    around, last = frame.settings.stride, np.reshape(placed.source.shape, (2, 1, 1)) - 1
     for block in map(frame.blocks.box, frame.blocks.indices()):
-        at = nodes_on_section(frame, placed, block)
-        around = frame.settings.stride
-        low = np.floor(at.min(axis=(1, 2))).astype(int).tolist()
-        high = np.ceil(at.max(axis=(1, 2))).astype(int).tolist()
-        box = Box(tuple(low), tuple(n + 1 for n in high)).pad((around, around))
-        inside = box & Box.of_shape(placed.source.shape)
-        if not inside:
-            continue
-        wide = np.zeros(box.shape, np.float32)
-        wide[inside.slices_in(box)] = reader.cracks(placed.source, inside)
-        share = cv2.boxFilter(wide, -1, (around, around))
-        y, x = np.rint(at).astype(int) - np.reshape(box.start, (2, 1, 1))
+        at = np.rint(np.clip(nodes_on_section(frame, placed, block), 0, last)).astype(int)
+        low, high = at.min(axis=(1, 2)).tolist(), (at.max(axis=(1, 2)) + 1).tolist()
+        box = Box(tuple(low), tuple(high)).pad((around, around))
+        box = box & Box.of_shape(placed.source.shape)
+        cracks = reader.cracks(placed.source, box).astype(np.float32)
+        share = cv2.boxFilter(cracks, -1, (around, around), borderType=cv2.BORDER_REPLICATE)
+        y, x = at - np.reshape(box.start, (2, 1, 1))
         found[block.slices] = share[y, x] > _LEAST
     return found
 

@@ -13,7 +13,7 @@ other, one step per block. Then all blocks are solved again from those, in one f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.maps.compose import compose
 from warpbeam.kernels.maps.coordinate_map import on_lattice
 from warpbeam.kernels.maps.fill import fill_missing
+from warpbeam.kernels.maps.invert import invert
 from warpbeam.kernels.mesh.chain import ChainSettings, Section, solve_chain
 from warpbeam.kernels.mesh.decay import Decay
 from warpbeam.kernels.mesh.energy import Elasticity
@@ -104,16 +105,19 @@ def bad_sections(
     return [section for section in known if section not in joined]
 
 
-def blocks_of(sections: Sequence[int], bad: Sequence[int], length: int) -> list[Block]:
+def blocks_of(
+    sections: Sequence[int], bad: Sequence[int], length: int, cracked: Collection[int] = ()
+) -> list[Block]:
     """Blocks of about `length` sections whose first and last ones are good, and of which each
     begins a few sections before the one before ends.
 
-    None where no section is good.
+    None where no section is good. All of them lie as the very first does, at rest: it is none of
+    the `cracked` ones, unless all are, and those before it follow it.
     """
     good = [s for s in sections if s not in set(bad)]
     if not good:
         return []
-    borders = [good[0]]
+    borders = [next((s for s in good if s not in cracked), good[0])]
     for section in good:
         if section - borders[-1] >= length and good[-1] - section >= length // 2:
             borders.append(section)
@@ -123,7 +127,7 @@ def blocks_of(sections: Sequence[int], bad: Sequence[int], length: int) -> list[
         lead = [s for s in good if border - min(_LEAD, length - 1) <= s <= border]
         first = lead[0] if number else border
         inside = [s for s in sections if first <= s <= last]
-        before = [s for s in sections if s < first] if number == 0 else []
+        before = [s for s in reversed(sections) if s < first] if number == 0 else []
         own = [s for s in (*inside, *before) if number == 0 or s > border]
         found.append(Block(first, last, (*inside, *before), tuple(own)))
     return found
@@ -140,7 +144,8 @@ def _units(run: RunFolder, cleaned: Ledger, settings: MeshSettings) -> list[Unit
     reaches = (*frame.settings.gaps, *frame.settings.bridges)
     bad = {*bad_sections(known, reaches, settings.chain.least_known), *settings.skipped}
     units: list[Unit] = []
-    for block in blocks_of(sorted(known), sorted(bad), settings.block):
+    cracked = [key[0] for key, record in cleaned.records() if record["cut"]]
+    for block in blocks_of(sorted(known), sorted(bad), settings.block, cracked):
         inside = digest([marks[s] for s in sorted(block.sections)])
         skipped = sorted(bad & set(block.sections))
         payload = [inside, list(block.sections), skipped, list(block.own)]
@@ -197,7 +202,18 @@ class _Chains:
             for reach, flow in zip(reaches, vectors, strict=True):
                 if section - reach in inside and np.isfinite(flow[0]).any():
                     flows[section, section - reach] = flow
-        return flows
+        return flows | self._back(frame, flows, sections[0])
+
+    @staticmethod
+    def _back(
+        frame: Frame, flows: Mapping[tuple[int, int], Field], first: int
+    ) -> dict[tuple[int, int], Field]:
+        """The flows of the sections before the first to later ones."""
+        return {
+            (before, later): invert(on_lattice(flow, frame.lattice)).u
+            for (later, before), flow in flows.items()
+            if before < first
+        }
 
 
 class RelaxBlock(_Chains):

@@ -5,6 +5,7 @@ The aligned frame is that of the forward maps; output voxel v lies at `v + origi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -94,11 +95,13 @@ def applied_spec(
     aligned = load_canvas(maps)
     first, *plane = aligned.origin
     depth, *sides = aligned.shape[2:]
-    shape = (depth, *(max(round(n * scale), 1) for n in sides))
+    shape = (depth, *(math.ceil(n * scale) for n in sides))
     corner = (first, *(round(o * scale) for o in plane))
     canvas = canvas_on(Box.of_shape(shape, corner), settings, run.format)
-    # Pixel i of a section lies at (i + 1/2) / scale - 1/2 of the one that was aligned.
-    origin = (float(first), *(o * scale + (1 - scale) / 2 for o in plane))
+    # Pixel i of a section lies at (i + 1/2) / scale - 1/2 of the one that was aligned. Precomputed
+    # volumes are placed by their corners, in whole voxels.
+    shift = 0.0 if run.format == "precomputed" else (1 - scale) / 2
+    origin = (float(first), *(o * scale + shift for o in plane))
     spec = volume_spec(canvas, settings, run)
     return canvas, replace(spec, method=method, origin=origin)
 

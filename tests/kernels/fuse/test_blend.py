@@ -130,6 +130,20 @@ def test_a_margin_counts_where_nothing_else_lies(mode):
         assert fused[index] == pytest.approx(expected, abs=1e-3), index
 
 
+@pytest.mark.parametrize("mode", ["linear", "cosine"])
+def test_where_only_margins_lie_they_alone_count(mode):
+    """Beside a bright tile two dark ones overlap by less than their margins."""
+    n, margin, over = 600, 50, 10
+    places = [(0, 0), (n - over, n - 5), (-5, n - over)]
+    views = [view_of(np.full((n, n), grey, np.float32), shifted(*map(float, at)))
+             for grey, at in zip((1000, 100, 100), places, strict=True)]  # fmt: skip
+    column = Box((0, n), (n + over, n + 1))  # the first that the bright tile does not reach
+    fused = render(
+        column, views, mode=mode, interpolation="linear", dtype=np.dtype(np.float32), margin=margin
+    )
+    np.testing.assert_allclose(fused, 100, atol=1e-3)
+
+
 def test_a_margin_may_be_larger_than_a_tile():
     views = scene(turned=True)
     outcome = [

@@ -29,6 +29,15 @@ def test_nothing_good_makes_no_block():
     assert blocks_of([0, 1], [0, 1], 5) == []
 
 
+def test_the_first_block_begins_with_a_section_that_is_whole():
+    (block,) = blocks_of(range(6), [3], 50, cracked=[0, 1])
+    assert block.first == 2
+    assert block.sections == (2, 3, 4, 5, 1, 0)  # those before come last, the nearest first
+    assert set(block.own) == set(range(6))
+    (all_cracked,) = blocks_of(range(4), [0], 50, cracked=range(4))
+    assert all_cracked.first == 1
+
+
 @given(st.sets(st.integers(0, 60), min_size=2), st.integers(2, 20), st.data())
 def test_every_section_is_one_block_s_own(sections, length, data):
     ordered = sorted(sections)

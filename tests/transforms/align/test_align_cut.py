@@ -41,8 +41,9 @@ def test_nodes_in_cracks_are_found_by_looking_around_each(section, degrees, bloc
     world = frame.lattice.nodes().reshape(2, -1)
     at = (np.linalg.inv(matrix) @ [*world, np.ones(world.shape[1])])[:2].T
     sure = []
-    for (y, x), cut in zip(np.rint(at).astype(int), found.ravel(), strict=True):
-        window = np.pad(labels, 400)[y + 396 : y + 404, x + 396 : x + 404]
+    nearest = np.clip(at, 0, np.array(labels.shape) - 1)  # of a node beside the section
+    for (y, x), cut in zip(np.rint(nearest).astype(int), found.ravel(), strict=True):
+        window = np.pad(labels, 4, mode="edge")[y : y + 8, x : x + 8]
         share = np.isin(window, (2, 3)).mean()
         if abs(share - 0.25) > 0.1:  # a pixel's rounding
             sure.append(cut)

@@ -135,7 +135,8 @@ def indices_in(box: Box) -> Iterator[Index]:
 
 def table_uri(run: RunFolder, kind: str, level: int, index: Index) -> str:
     """A table of one region, an Arrow file: `traits` and `edges` of a block, `open` pieces and
-    their `open_edges`, the `merged` table, `finished` pieces, `final` ids, and `objects`."""
+    their `open_edges`, the `merged` table, `finished` pieces, `final` ids, and `objects`; where
+    pieces are joined, `contacts`, the `forest` of what is one, `surfaces`, and `roots`."""
     return store.join(run.uri, FOLDER, "regions", kind, f"{key_name((level, index))}.arrow")
 
 
