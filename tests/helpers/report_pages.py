@@ -89,6 +89,13 @@ def run_stitch(tiles, output, **settings):
     return stitch.run(config)
 
 
+def stitched(folder):
+    """A run of which nothing is wrong."""
+    outcome = run_stitch(write_tiles(folder / "in"), folder / "out", volume={"coverage": True})
+    assert outcome.report == str(folder / "out" / "report.html")
+    return folder / "out"
+
+
 def page_of(folder):
     return Page((folder / "report.html").read_text())
 

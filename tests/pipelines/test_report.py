@@ -17,6 +17,7 @@ from report_pages import (
     page_of,
     rewritten,
     run_stitch,
+    stitched,
     texture,
     write_tiles,
 )
@@ -34,10 +35,7 @@ from warpbeam.transforms.storage.errors import InputError
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("good")
-    outcome = run_stitch(write_tiles(folder / "in"), folder / "out", volume={"coverage": True})
-    assert outcome.report == str(folder / "out" / "report.html")
-    return folder / "out"
+    return stitched(tmp_path_factory.mktemp("good"))
 
 
 @pytest.fixture(scope="module")

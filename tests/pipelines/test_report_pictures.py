@@ -12,8 +12,7 @@ from report_pages import (
     changed,
     decode,
     rewritten,
-    run_stitch,
-    write_tiles,
+    stitched,
 )
 from scipy import ndimage
 
@@ -27,10 +26,7 @@ from warpbeam.transforms.storage import volume
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("good")
-    outcome = run_stitch(write_tiles(folder / "in"), folder / "out", volume={"coverage": True})
-    assert outcome.report == str(folder / "out" / "report.html")
-    return folder / "out"
+    return stitched(tmp_path_factory.mktemp("good"))
 
 
 @pytest.fixture(scope="module")
