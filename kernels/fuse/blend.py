@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float, Num, UInt8
 from scipy import ndimage
 
-from warpbeam.kernels.fuse.warp import Warped
+from warpbeam.kernels.fuse.warp import OUTSIDE, Warped
 from warpbeam.kernels.geometry.box import Box
 
 Image = Float[np.ndarray, "..."]
@@ -82,25 +82,28 @@ def _feathered(cell: Box, pieces: Sequence[Warped], profile: Profile, margin: in
     """The mean, weighted by the product of the profiles along the axes.
 
     Weights next to nothing outside a tile do for an outline, except where all tiles of a
-    voxel are at their ends, or in their margins: only then the outlines are drawn.
+    voxel are at their ends, or in their margins, and a thousandth of them would be no more than
+    that: only then the outlines are drawn.
     """
     inner = functools.partial(_within, profile, margin) if margin else profile
     profiles = (*[profile] * (cell.ndim - 2), inner, inner)
-    outlined = margin > 0
-    weights = [_weight(piece, profiles, outline=outlined) for piece in pieces]
+    weights = [_weight(piece, profiles, outline=False) for piece in pieces]
     sums = _sum(cell, pieces, weights)
-    least = min(
-        math.prod(float(of(n)[0]) for of, n in zip(profiles, piece.shape, strict=True))
-        for piece in pieces
-    )
-    everywhere = not outlined and bool(sums.min() >= 0.5 * least)
-    if not (outlined or everywhere):
+    everywhere = bool(sums.min() >= 1e3 * max(_beyond(piece, profiles) for piece in pieces))
+    if not everywhere:
         weights = [_weight(piece, profiles, outline=True) for piece in pieces]
         sums = _sum(cell, pieces, weights)
     for piece, weight in zip(pieces, weights, strict=True):
         weight *= piece.values
     total = _sum(cell, pieces, weights)
     return np.divide(total, sums, out=total, where=True if everywhere else sums > 0)
+
+
+def _beyond(piece: Warped, profiles: Sequence[Profile]) -> float:
+    """The greatest weight outside a tile, see `Warped.spread`."""
+    along = [of(n) for of, n in zip(profiles, piece.shape, strict=True)]
+    highest = math.prod(float(values.max()) for values in along)
+    return float(OUTSIDE) * highest * max(float(v[0] / v.max()) for v in along)
 
 
 def _weight(piece: Warped, profiles: Sequence[Profile], *, outline: bool) -> Image:

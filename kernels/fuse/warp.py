@@ -41,7 +41,7 @@ INTERPOLATIONS = ("nearest", "linear", "cubic", "lanczos")
 _REACH = {"nearest": 1, "linear": 2, "cubic": 12, "lanczos": 5}
 
 # What is left of a weight outside the tile.
-_OUTSIDE = np.float32(1e-9)
+OUTSIDE = np.float32(1e-9)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _with_ends(profile: Image, start: int, stop: int) -> Image:
     """A part of a profile that may reach beyond it, where it is next to nothing."""
     if start >= 0 and stop <= len(profile):
         return profile[start:stop]
-    values = np.full(stop - start, profile.min() * _OUTSIDE, np.float32)
+    values = np.full(stop - start, profile.min() * OUTSIDE, np.float32)
     first, last = max(start, 0), min(stop, len(profile))
     if first < last:
         values[first - start : last - start] = profile[first:last]
