@@ -126,7 +126,7 @@ class AlignJob(ListJob[AlignConfig]):
         readable = self._readable(graph)
         laid_out = self.frame_settings
         graph.map(
-            "frame", asdict(laid_out), functools.partial(frame.one_frame, run),
+            "frame", [asdict(laid_out), frame.LAYOUT], functools.partial(frame.one_frame, run),
             frame.LayOutFrame(run, laid_out), critical=True,
         )  # fmt: skip
         measuring = measure.MeasureSettings(

@@ -1,3 +1,5 @@
+import shutil
+
 import cv2
 import numpy as np
 import ome_zarr_models
@@ -7,6 +9,7 @@ from running import align, markers, object_hashes, pixels
 from stacks import make_stack, residuals, write_stack
 
 from warpbeam.kernels.maps.points import warp_points
+from warpbeam.transforms.align import frame
 from warpbeam.transforms.storage import displacements, tables
 from warpbeam.transforms.storage.errors import InputError
 
@@ -292,3 +295,18 @@ def test_blank_sections_only_are_an_error_and_no_result(tmp_path):
     outcome = align(tmp_path / "in", tmp_path / "out", expect=1)
     assert outcome.stopped
     assert "no section resembles" in outcome.failures[0].cause
+
+
+def test_what_an_earlier_layout_left_behind_is_done_again(tmp_path, monkeypatch):
+    """Its arrays are not those of today: one is not there at all."""
+    sections = write_stack(tmp_path / "sections", make_stack(3))
+    with monkeypatch.context() as earlier:
+        earlier.setattr(frame, "LAYOUT", frame.LAYOUT - 1)
+        align(sections, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / ".ledger" / "align" / "cut.zarr")
+    repaired = sorted(sections.iterdir())[1]
+    tifffile.imwrite(repaired, tifffile.imread(repaired), compression="zlib", rowsperstrip=16)
+    align(sections, tmp_path / "run")
+    align(sections, tmp_path / "fresh")
+    volumes = [object_hashes(tmp_path / name / "volume.ome.zarr") for name in ("run", "fresh")]
+    assert volumes[0] == volumes[1]

@@ -20,6 +20,8 @@ from warpbeam.transforms.storage.ledger import Key, Record, digest, forget_stage
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import PlacedTile
 
+# Of what is kept on the lattice and in the records: with another number all of it is done again.
+LAYOUT = 2
 # What is kept of a vector: two components (yx), ncc, peak ratio, sharpness.
 FLOW_CHANNELS = 5
 _ON_LATTICE = (
