@@ -68,7 +68,7 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
     def build(self, graph: JobGraph) -> None:
         run, maps, wanted = self.run_folder, self._maps, self.output_settings
         fusing.add_convert(graph, run, self.tiles, self.sources)
-        canvas, spec = self._canvas()
+        canvas, spec = self._canvas
         graph.map(
             "canvas", [asdict(wanted), self._method, self.config.scale],
             functools.partial(_one_canvas, self._mark),
@@ -97,13 +97,14 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
         voxel = (depth, *(size / self.config.scale for size in plane))
         return replace(given, voxel=voxel, unit=spec.unit)
 
+    @functools.cached_property
     def _canvas(self) -> tuple[Canvas, VolumeSpec]:
         return output.applied_spec(
             self.run_folder, self._maps, self.output_settings, self._method, self.config.scale
         )
 
     def plan(self) -> Plan:
-        _, spec = self._canvas()
+        _, spec = self._canvas
         direct = all(source.direct for source in self.sources)
         stages = estimate.drawing(
             self.tiles, spec, direct=direct, voxels_per_s=_RENDER_VOXELS_PER_S
@@ -144,12 +145,10 @@ def move_points(alignment: str, source: str, target: str, scale: float = 1) -> i
     """
     maps, _ = _alignment(alignment)
     units = "the number of a section and px of its image"
+    pixel = np.array([1.0, 1 / scale, 1 / scale])  # in those of the sections that were aligned
 
     def through(at: points.Points) -> points.Points:
-        at[:, 1:] = (at[:, 1:] + 0.5) / scale - 0.5
-        moved = _aligned(maps, at)
-        moved[:, 1:] = (moved[:, 1:] + 0.5) * scale - 0.5
-        return moved
+        return (_aligned(maps, (at + 0.5) * pixel - 0.5) + 0.5) / pixel - 0.5
 
     return points.move_points(source, target, through, units=units)
 

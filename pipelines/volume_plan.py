@@ -97,15 +97,20 @@ def _of_pieces(frame: BlockFrame) -> list[StagePlan]:
 def _held(frame: BlockFrame, level: int) -> int:
     """The contacts that one region of a level holds: of the first all that it has, of the others
     what the regions in it left over, which goes with their surface."""
-    size = [min(n, b * frame.fan_out**level) for n, b in zip(frame.shape, frame.block, strict=True)]
+    size = _sides(frame, level)
     whole = math.prod(size) // _VOXELS_PER_CONTACT
     if level == 1:
         return whole
-    inner = [min(n, b * frame.fan_out ** (level - 1))
-             for n, b in zip(frame.shape, frame.block, strict=True)]  # fmt: skip
+    inner = _sides(frame, level - 1)
     surface = 2 * sum(math.prod(inner) / n for n in inner)
     regions = math.prod(math.ceil(n / m) for n, m in zip(size, inner, strict=True))
     return min(whole, int(regions * surface * _CONTACTS_PER_SURFACE))
+
+
+def _sides(frame: BlockFrame, level: int) -> list[int]:
+    """Voxels of a region of a level along each axis."""
+    blocks = frame.fan_out**level
+    return [min(n, b * blocks) for n, b in zip(frame.shape, frame.block, strict=True)]
 
 
 def numbers(graph: JobGraph, frame: BlockFrame, seconds: float) -> dict[str, Any]:

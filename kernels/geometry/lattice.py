@@ -91,12 +91,14 @@ class Lattice:
         """Positions of all nodes, `[component, (z,) y, x]`, voxels, float64."""
         return np.stack(np.meshgrid(*map(self.along, range(self.ndim)), indexing="ij"))
 
-    def at_scale(self, factor: int | float) -> Lattice:
+    def at_scale(self, factor: int | float | Sequence[int | float]) -> Lattice:
         """The same nodes in voxels of a `factor`-fold mean pyramid level, whose voxel 0 has its
-        centre at `(factor - 1) / 2` of the full image; 1/2 for an image twice as fine."""
+        centre at `(factor - 1) / 2` of the full image; 1/2 for an image twice as fine. One factor
+        for all axes, or one for each."""
+        factors = (factor,) * self.ndim if isinstance(factor, int | float) else factor
         return Lattice(
-            tuple((o - (factor - 1) / 2) / factor for o in self.origin),
-            tuple(s / factor for s in self.stride),
+            tuple((o - (k - 1) / 2) / k for o, k in zip(self.origin, factors, strict=True)),
+            tuple(s / k for s, k in zip(self.stride, factors, strict=True)),
             self.shape,
         )
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_absolute
 
 
@@ -31,11 +30,6 @@ def rescale(
     """
     ones = (1.0,) * m.ndim
     a, b = tuple(source or ones), tuple(target or ones)
-    lattice = Lattice(
-        tuple((o - (k - 1) / 2) / k for o, k in zip(m.origin, a, strict=True)),
-        tuple(s / k for s, k in zip(m.stride, a, strict=True)),
-        m.lattice.shape,
-    )
     size = np.asarray(b, np.float64).reshape(m.ndim, *[1] * (m.u.ndim - 1))
-    moved = from_absolute((m.absolute - (size - 1) / 2) / size, lattice)
+    moved = from_absolute((m.absolute - (size - 1) / 2) / size, m.lattice.at_scale(a))
     return moved.with_offsets(moved.u.astype(m.u.dtype))

@@ -117,7 +117,7 @@ def agglomerate(
     threshold: float,
     enclosed: float = 0.0,
     *,
-    known: Surfaces | None = None,
+    surface: Surfaces | None = None,
     outside: Ids | None = None,
 ) -> Edges:
     """Which pieces are one: a forest, see `kernels.segment.union`.
@@ -127,10 +127,10 @@ def agglomerate(
         threshold: boundaries that score at most this go.
         enclosed: a boundary scores its mean evidence, less this times the share that it is of all
             faces of that piece which has fewer.
-        known: surfaces that are more than the graph's contacts.
+        surface: of all pieces, where that is more than the graph's contacts.
         outside: pieces of which not all contacts are there; nothing is joined that they may decide.
     """
-    surface = surfaces(graph, known)
+    surface = surfaces(graph) if surface is None else surface
     ends = np.searchsorted(surface.ids, np.stack([graph.a, graph.b], axis=1))
     waits = np.isin(surface.ids, [] if outside is None else outside)
     graph_of_numbers = _Graph(ends, graph, surface.faces, enclosed, waits)

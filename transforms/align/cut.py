@@ -10,6 +10,8 @@ or the mesh would join its two sides around the end.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 from jaxtyping import Bool
@@ -50,7 +52,10 @@ def store_cut(run: RunFolder, frame: Frame, section: int, found: Bool[np.ndarray
     return fields.load(cut_uri(run)).write(place, np.where(found, 1.0, 0.0)[None])
 
 
-def load_cut(run: RunFolder, frame: Frame, section: int) -> Bool[np.ndarray, "y x"] | None:
-    """The cut nodes of a section; None for none."""
-    found = fields.load(cut_uri(run)).read(frame.nodes(frame.z(section)))[0] == 1
-    return found if found.any() else None
+def load_cuts(
+    run: RunFolder, frame: Frame, sections: Iterable[int]
+) -> dict[int, Bool[np.ndarray, "y x"]]:
+    """The cut nodes of those sections that have any."""
+    stored = fields.load(cut_uri(run))
+    found = {s: stored.read(frame.nodes(frame.z(s)))[0] == 1 for s in sections}
+    return {section: cut for section, cut in found.items() if cut.any()}

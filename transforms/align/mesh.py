@@ -28,7 +28,7 @@ from warpbeam.kernels.maps.invert import invert
 from warpbeam.kernels.mesh.chain import ChainSettings, Section, solve_chain
 from warpbeam.kernels.mesh.decay import Decay
 from warpbeam.kernels.mesh.energy import Elasticity
-from warpbeam.transforms.align.cut import load_cut
+from warpbeam.transforms.align.cut import load_cuts
 from warpbeam.transforms.align.frame import (
     Frame,
     chained_uri,
@@ -139,12 +139,13 @@ def _units(run: RunFolder, cleaned: Ledger, settings: MeshSettings) -> list[Unit
     Payload: a fingerprint of its flows, its sections in order, those to skip, its own.
     """
     frame = load_frame(run)
-    known = {key[0]: record["known"] for key, record in cleaned.records()}
+    records = {key[0]: record for key, record in cleaned.records()}
+    known = {section: record["known"] for section, record in records.items()}
+    cracked = [section for section, record in records.items() if record["cut"]]
     marks = {key[0]: mark for key, mark in cleaned.marks().items()}
     reaches = (*frame.settings.gaps, *frame.settings.bridges)
     bad = {*bad_sections(known, reaches, settings.chain.least_known), *settings.skipped}
     units: list[Unit] = []
-    cracked = [key[0] for key, record in cleaned.records() if record["cut"]]
     for block in blocks_of(sorted(known), sorted(bad), settings.block, cracked):
         inside = digest([marks[s] for s in sorted(block.sections)])
         skipped = sorted(bad & set(block.sections))
@@ -181,13 +182,13 @@ class _Chains:
         self, frame: Frame, payload: Any, starts: Mapping[int, Field]
     ) -> dict[int, Section]:
         _, sections, skipped, *_ = payload
-        cuts = {section: load_cut(self._run, frame, section) for section in sections}
+        cuts = load_cuts(self._run, frame, sections)
         return solve_chain(
             sections,
             self._flows(frame, sections),
             self._settings.elasticity(frame),
             self._settings.chain,
-            active={section: ~cut for section, cut in cuts.items() if cut is not None},
+            active={section: ~cut for section, cut in cuts.items()},
             starts=starts,
             skipped=skipped,
         )

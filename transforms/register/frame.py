@@ -199,13 +199,7 @@ class Frame:
 
     def at_level(self, level: int) -> Lattice:
         """The nodes, in voxels of a fixed level."""
-        factors = self.factors(FIXED, level)
-        nodes = self.lattice
-        return Lattice(
-            tuple((o - (k - 1) / 2) / k for o, k in zip(nodes.origin, factors, strict=True)),
-            tuple(s / k for s, k in zip(nodes.stride, factors, strict=True)),
-            nodes.shape,
-        )
+        return self.lattice.at_scale(self.factors(FIXED, level))
 
     def physical(self) -> affine.Matrix:
         """Fixed voxels to moving ones as if the corners of both volumes were one point."""

@@ -94,7 +94,7 @@ def in_two_parts(graph, part, threshold, enclosed=0.0):
     for number in (0, 1):
         seen, outside = of_part(graph, part, number)
         known = surfaces(seen, total)
-        joined = agglomerate(seen, threshold, enclosed, known=total, outside=outside)
+        joined = agglomerate(seen, threshold, enclosed, surface=total, outside=outside)
         left = remaining(seen, known, joined, threshold + enclosed, outside)
         forests.append(joined)
         alive.append(left)
@@ -105,7 +105,7 @@ def in_two_parts(graph, part, threshold, enclosed=0.0):
     rest = renamed(graph, names)
     rows = np.isin(rest.a, every.ids) & np.isin(rest.b, every.ids)
     rest = Contacts(*(column[rows] for column in rest))
-    last = agglomerate(rest, threshold, enclosed, known=every)
+    last = agglomerate(rest, threshold, enclosed, surface=every)
     return merge([names, last]), len(rest.a)
 
 

@@ -3,7 +3,7 @@ import pytest
 import tifffile
 
 from warpbeam.kernels.flow.exclude import Exclusion
-from warpbeam.transforms.align.cut import find_cut, load_cut, store_cut
+from warpbeam.transforms.align.cut import find_cut, load_cuts, store_cut
 from warpbeam.transforms.align.frame import FrameSettings, cut_uri, frame_of
 from warpbeam.transforms.align.reading import SectionReader, SectionSettings
 from warpbeam.transforms.storage import fields
@@ -63,8 +63,9 @@ def test_cut_nodes_are_kept(section):
     frame = frame_of([PlacedTile(source, source.stage)], FrameSettings(STRIDE, 100, (1,), (1,)))
     shape = frame.lattice.shape
     fields.create(cut_uri(run), (frame.depth, *shape), (1, *shape))
-    assert load_cut(run, frame, frame.first) is None
+    assert load_cuts(run, frame, [frame.first]) == {}
     found = np.zeros(shape, bool)
     found[2, 3:5] = True
     store_cut(run, frame, frame.first, found)
-    np.testing.assert_array_equal(load_cut(run, frame, frame.first), found)
+    loaded = load_cuts(run, frame, [frame.first])
+    np.testing.assert_array_equal(loaded[frame.first], found)

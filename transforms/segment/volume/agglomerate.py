@@ -32,7 +32,13 @@ from warpbeam.kernels.segment.agglomerate import (
 from warpbeam.kernels.segment.blocks import Step
 from warpbeam.kernels.segment.union import Edges, merge, roots_of
 from warpbeam.transforms.keys import RegionKey
-from warpbeam.transforms.segment.volume.frame import BlockFrame, Index, indices_in, table_uri
+from warpbeam.transforms.segment.volume.frame import (
+    BlockFrame,
+    Index,
+    hand_down,
+    indices_in,
+    table_uri,
+)
 from warpbeam.transforms.segment.volume.joins import PieceSettings, roots
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import tables
@@ -93,7 +99,7 @@ class JoinRegion:
         surface = surfaces(graph, _surfaces(self._run, [*own, *beside]))
         outside = surface.ids[~self._inside(key, surface.ids)]
         threshold, enclosed = self._settings.threshold, self._settings.enclosed
-        joined = agglomerate(graph, threshold, enclosed, known=surface, outside=outside)
+        joined = agglomerate(graph, threshold, enclosed, surface=surface, outside=outside)
         left = remaining(graph, surface, joined, threshold + enclosed, outside)
         rest = renamed(mine, joined)
         open_ = [np.isin(end, left.ids) | np.isin(end, outside) for end in (rest.a, rest.b)]
@@ -142,15 +148,8 @@ class HandDown:
             above = roots(self._run, key.level, key.region)
         pieces = np.unique(np.concatenate([here[:, 0], above[:, 0]]))
         final = roots_of(roots_of(pieces, here), above)
-        below, written = key.level - 1, 0
-        counts, owner = (
-            self._frame.regions(below).counts, self._frame.child_numbers(below, pieces)
-        )  # fmt: skip
-        for child in self._frame.children(key.level, key.region):
-            own = owner == np.ravel_multi_index(child, counts)
-            uri = table_uri(self._run, "roots", below, child)
-            written += tables.write_columns(uri, {"piece": pieces[own], "root": final[own]})
-        return {"bytes_written": written}
+        handed = {"piece": pieces, "root": final}
+        return {"bytes_written": hand_down(self._run, self._frame, key, "roots", handed)}
 
 
 def _contacts(run: RunFolder, level: int, index: Index) -> Contacts:
@@ -166,8 +165,7 @@ def _forest(run: RunFolder, level: int, index: Index) -> Edges:
     """Which pieces of a region became one in it; in a block none do."""
     if level == 0:
         return np.zeros((0, 2), np.uint64)
-    found = tables.read_columns(table_uri(run, "forest", level, index))
-    return np.stack([found["piece"], found["root"]], axis=1)
+    return roots(run, level, index, "forest")
 
 
 def _surfaces(run: RunFolder, regions: Sequence[tuple[int, Index]]) -> Surfaces | None:

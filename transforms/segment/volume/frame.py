@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +23,14 @@ from jaxtyping import Int, UInt64
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.grid import BlockGrid
 from warpbeam.kernels.segment.blocks import global_ids
-from warpbeam.transforms.storage import store, volume
+from warpbeam.transforms.keys import RegionKey
+from warpbeam.transforms.storage import store, tables, volume
 from warpbeam.transforms.storage.ledger import FOLDER, key_name
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.volume_spec import VolumeSpec
 
 Index = tuple[int, ...]
+Ids = UInt64[np.ndarray, "n"]
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,21 @@ def table_uri(run: RunFolder, kind: str, level: int, index: Index) -> str:
     their `open_edges`, the `merged` table, `finished` pieces, `final` ids, and `objects`; where
     pieces are joined, `contacts`, the `forest` of what is one, `surfaces`, and `roots`."""
     return store.join(run.uri, FOLDER, "regions", kind, f"{key_name((level, index))}.arrow")
+
+
+def hand_down(
+    run: RunFolder, frame: BlockFrame, key: RegionKey, kind: str, columns: Mapping[str, Ids]
+) -> int:
+    """A table for each region of the level below in one: the rows whose ids, in the first column,
+    lie in it. Returns the bytes written."""
+    below, written = key.level - 1, 0
+    counts = frame.regions(below).counts
+    owner = frame.child_numbers(below, next(iter(columns.values())))
+    for child in frame.children(key.level, key.region):
+        mine = owner == np.ravel_multi_index(child, counts)
+        part = {name: values[mine] for name, values in columns.items()}
+        written += tables.write_columns(table_uri(run, kind, below, child), part)
+    return written
 
 
 def level_uri(run: RunFolder) -> str:

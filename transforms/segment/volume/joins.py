@@ -105,9 +105,9 @@ class CountContacts:
         return out
 
 
-def roots(run: RunFolder, level: int, index: Index) -> Edges:
+def roots(run: RunFolder, level: int, index: Index, kind: str = "roots") -> Edges:
     """The roots of a region's pieces (of a block's, for level 0), as a forest."""
-    found = tables.read_columns(table_uri(run, "roots", level, index))
+    found = tables.read_columns(table_uri(run, kind, level, index))
     return np.stack([found["piece"], found["root"]], axis=1)
 
 

@@ -17,7 +17,13 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.segment.pieces import Merged, Pieces, block_pieces, merge_pieces, settled
 from warpbeam.kernels.segment.traits import joined
 from warpbeam.transforms.keys import RegionKey
-from warpbeam.transforms.segment.volume.frame import BlockFrame, Index, indices_in, table_uri
+from warpbeam.transforms.segment.volume.frame import (
+    BlockFrame,
+    Index,
+    hand_down,
+    indices_in,
+    table_uri,
+)
 from warpbeam.transforms.segment.volume.label import traits_of, write_traits
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import tables
@@ -173,15 +179,6 @@ class SettleRegion:
             table_uri(self._run, "objects", key.level, key.region),
             finished.traits.take(kept), id=ids[kept],
         )  # fmt: skip
-        return {"bytes_written": written + self._hand_down(key, final)}
-
-    def _hand_down(self, key: RegionKey, final: np.ndarray[Any, Any]) -> int:
-        """A table for each region in this one."""
-        below = key.level - 1
-        owner, written = self._frame.child_numbers(below, final[:, 0]), 0
-        counts = self._frame.regions(below).counts
-        for child in self._frame.children(key.level, key.region):
-            mine = final[owner == np.ravel_multi_index(child, counts)]
-            uri = table_uri(self._run, "final", below, child)
-            written += tables.write_columns(uri, {"part": mine[:, 0], "id": mine[:, 1]})
-        return written
+        handed = {"part": final[:, 0], "id": final[:, 1]}
+        written += hand_down(self._run, self._frame, key, "final", handed)
+        return {"bytes_written": written}
