@@ -12,13 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 from scipy import fft
 
 Shift = Sequence[int] | Int[np.ndarray, " d"]
 Patch = Float32[np.ndarray, "*patch"]
 Mask = Bool[np.ndarray, "*patch"]
 Window = Float32[np.ndarray, "*window"]
+Moments = Float[np.ndarray, "3 *patch"]
+MovingMoments = Float[np.ndarray, "3 *moving"]
+Sums = Float[np.ndarray, "6 *window"]
+Spectra = tuple[np.ndarray, np.ndarray]
+Shifts = Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
@@ -69,15 +74,11 @@ def correlate(
         fft.next_fast_len(max(n - a, m + b - 1, n, m), real=axis == fixed.ndim - 1)
         for axis, (n, m, a, b) in enumerate(zip(fixed.shape, moving.shape, low, high, strict=True))
     ]
-    axes = tuple(range(1, fixed.ndim + 1))
-    spectra_f = fft.rfftn(_moments(fixed, fixed_mask), padded, axes=axes)
-    spectra_m = fft.rfftn(_moments(moving, moving_mask), padded, axes=axes).conj()
-    f1, f2, fm = spectra_f
-    m1, m2, mm = spectra_m
-    products = np.stack([f1 * m1, f1 * mm, fm * m1, f2 * mm, fm * m2, fm * mm])
-    surfaces = fft.irfftn(products, padded, axes=axes, overwrite_x=True)
-    shifts = [np.arange(a, b) % p for a, b, p in zip(low, high, padded, strict=True)]
-    cross, sum_f, sum_m, square_f, square_m, overlap = surfaces[(slice(None), *np.ix_(*shifts))]
+    shifts = [np.arange(a, b) for a, b in zip(low, high, strict=True)]
+    f, m = _moments(fixed, fixed_mask), _moments(moving, moving_mask)
+    whole = fixed_mask.all() and moving_mask.all()
+    sums, spectra = (_sums_of_all if whole else _sums_of_valid)(f, m, shifts, padded)
+    cross, sum_f, sum_m, square_f, square_m, overlap = sums
     count = np.maximum(np.rint(overlap), 1)
     variance_f = square_f - sum_f**2 / count
     variance_m = square_m - sum_m**2 / count
@@ -90,11 +91,65 @@ def correlate(
         np.clip(ncc, -1, 1, dtype=np.float32),
         np.rint(overlap).astype(np.float32),
         tuple(int(a) for a in low),
-        _grain(f1, m1, padded),
+        _grain(*spectra, padded),
     )
 
 
-def _moments(patch: Patch, mask: Mask) -> Float32[np.ndarray, "3 *patch"]:
+def _sums_of_valid(
+    fixed: Moments, moving: MovingMoments, shifts: Sequence[Shifts], padded: Sequence[int]
+) -> tuple[Sums, Spectra]:
+    """Sums over the voxels that are valid on both sides, at each shift: of `fm, f, m, ff, mm, 1`.
+
+    Returns also the spectra of `f` and of the conjugate of `m`.
+    """
+    axes = tuple(range(1, fixed.ndim))
+    spectra_f = fft.rfftn(fixed, padded, axes=axes)
+    spectra_m = fft.rfftn(moving, padded, axes=axes).conj()
+    f1, f2, fm = spectra_f
+    m1, m2, mm = spectra_m
+    products = np.stack([f1 * m1, f1 * mm, fm * m1, f2 * mm, fm * m2, fm * mm])
+    return _inverse(products, shifts, padded), (f1, m1)
+
+
+def _sums_of_all(
+    fixed: Moments, moving: MovingMoments, shifts: Sequence[Shifts], padded: Sequence[int]
+) -> tuple[Sums, Spectra]:
+    """The same where all voxels are valid: what overlaps is a box, and only the products of both
+    sides need a transform."""
+    f1, m1 = (fft.rfftn(patch[0], padded) for patch in (fixed, moving))
+    m1 = m1.conj()
+    cross = _inverse(f1 * m1, shifts, padded)
+    at_f, at_m = [], []
+    for t, n, m in zip(shifts, fixed.shape[1:], moving.shape[1:], strict=True):
+        p, q = np.arange(n) - t[:, None], np.arange(m) + t[:, None]
+        at_f.append((0 <= p) & (p < m))
+        at_m.append((0 <= q) & (q < n))
+    sum_f, square_f, overlap = _box_sums(fixed, at_f)
+    sum_m, square_m, _ = _box_sums(moving, at_m)
+    return np.stack([cross, sum_f, sum_m, square_f, square_m, overlap]), (f1, m1)
+
+
+def _inverse(
+    spectra: np.ndarray, shifts: Sequence[Shifts], padded: Sequence[int]
+) -> Float[np.ndarray, "*window"]:
+    """The inverse transform along the last axes, of one axis after another, at the shifts alone."""
+    *first, last = range(spectra.ndim - len(padded), spectra.ndim)
+    for axis, t, p in zip(first, shifts, padded, strict=False):
+        spectra = fft.ifft(spectra, axis=axis, overwrite_x=True).take(t % p, axis)
+    return fft.irfft(spectra, padded[-1], axis=last).take(shifts[-1] % padded[-1], last)
+
+
+def _box_sums(
+    moments: Moments, inside: Sequence[Bool[np.ndarray, "_ _"]]
+) -> Float[np.ndarray, "3 *window"]:
+    """Sums over all boxes: `inside` says of each axis which voxels a shift's box holds."""
+    for axis, rows in enumerate(inside, start=1):
+        along = np.moveaxis(moments, axis, -1) @ rows.T.astype(np.float32)
+        moments = np.moveaxis(along, -1, axis)
+    return moments
+
+
+def _moments(patch: Patch, mask: Mask) -> Moments:
     """The valid voxels brought to mean 0 and variance 1 (float32 sums of squares would
     cancel otherwise), their squares, and the mask."""
     stack = np.zeros((3, *patch.shape), np.float32)
