@@ -202,9 +202,7 @@ class AlignJob(ListJob[AlignConfig]):
             functools.partial(output.list_inversions, settled, graph.ledger("canvas")),
             output.InvertSections(run), critical=True,
         )  # fmt: skip
-        drawing = render.RenderSettings(
-            self.config.render.interpolation, self.config.render.background
-        )
+        drawing = render.RenderSettings(**self.config.render.model_dump())
         graph.map(
             "render", asdict(drawing),
             functools.partial(render.list_renders, run, graph.ledger("invert")),

@@ -74,8 +74,7 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
             functools.partial(_one_canvas, self._mark),
             output.LayOutApplied(canvas, spec, run), critical=True,
         )  # fmt: skip
-        given = self.config.render
-        drawing = render.RenderSettings(given.interpolation, given.background, self.config.scale)
+        drawing = render.RenderSettings(**self.config.render.model_dump(), scale=self.config.scale)
         graph.map(
             "render", asdict(drawing),
             functools.partial(

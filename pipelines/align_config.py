@@ -184,6 +184,14 @@ class RenderConfig(Section):
         "linear", description="how a section is sampled"
     )
     background: float = Field(0.0, description="grey value where there is no section")
+    contrast: Literal["none", "local", "clahe"] = Field(
+        "none",
+        description="even out contrast of what is drawn: by local mean and deviation, or by "
+        "adaptive histogram equalisation to 256 values",
+    )
+    contrast_px: int = Field(
+        256, ge=16, description="size of the neighbourhoods over which contrast is evened out, px"
+    )
 
 
 # What differs from the defaults above, which are those of em_2d.

@@ -27,6 +27,8 @@ _NODES_PER_S = 150e3
 _RENDER_VOXELS_PER_S = 40e6
 # Float images that a measurement holds at once: two pyramids, their smooth versions, products.
 _FLOW_IMAGES = 24
+# Of images of a pixel whose contrast is evened out.
+_EVENED_BYTES = 40
 
 
 def plan(
@@ -49,6 +51,7 @@ def plan(
     read = round(pairs * 2 * plane * size / min(flow.scales) ** 2)
     block_sections = min(config.mesh.block_sections, depth)
     window = math.prod(spec.shard[3:]) * size
+    evened = 0 if config.render.contrast == "none" else _EVENED_BYTES * math.prod(spec.shard[3:])
     stages = [
         estimate.convert(tiles, needed=not all(s.direct for s in sources)),
         StagePlan(
@@ -74,7 +77,7 @@ def plan(
             "render",
             math.prod(math.ceil(n / s) for n, s in zip(spec.shape, spec.shard, strict=True)),
             depth * plane * size, depth * plane * size * 4 // 3,
-            round(math.prod(spec.shard) * size * 3.5 + 4 * window + 60e6),
+            round(math.prod(spec.shard) * size * 3.5 + 4 * window + evened + 60e6),
             depth * plane * len(tiles.channels) / _RENDER_VOXELS_PER_S,
         ),
         estimate.pyramid(spec, size),

@@ -122,8 +122,8 @@ def _sums_of_all(
     at_f, at_m = [], []
     for t, n, m in zip(shifts, fixed.shape[1:], moving.shape[1:], strict=True):
         p, q = np.arange(n) - t[:, None], np.arange(m) + t[:, None]
-        at_f.append((0 <= p) & (p < m))
-        at_m.append((0 <= q) & (q < n))
+        at_f.append((p >= 0) & (p < m))
+        at_m.append((q >= 0) & (q < n))
     sum_f, square_f, overlap = _box_sums(fixed, at_f)
     sum_m, square_m, _ = _box_sums(moving, at_m)
     return np.stack([cross, sum_f, sum_m, square_f, square_m, overlap]), (f1, m1)

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from scipy import ndimage
 
-from warpbeam.kernels.flow.contrast import Contrast, evened
 from warpbeam.kernels.flow.field import FlowSettings
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
+from warpbeam.kernels.shading.contrast import Contrast, evened, support
 from warpbeam.transforms.align.frame import Frame, flow_uri, load_frame
 from warpbeam.transforms.align.reading import (
     Image,
@@ -47,7 +47,7 @@ class MeasureSettings:
         search: how far a patch is looked for, either way.
         steps: refinement steps; 0 keeps rigid patches.
         every: patches are correlated at every so many-th node, see `FlowSettings`.
-        contrast: how it is evened out first, see `kernels.flow.contrast`; over half a patch.
+        contrast: how it is evened out first over a patch, see `kernels.shading.contrast`.
     """
 
     patch: int
@@ -135,8 +135,13 @@ class Area:
 
     def image(self, reader: SectionReader, placed: PlacedTile) -> Image:
         """A section on the region, ready to be compared."""
-        found = reader.image(placed, self.scale, self.region)
-        return evened(found, self.settings.contrast, self.settings.patch // 2)
+        how, size = self.settings.contrast, self.settings.patch
+        if how == "none":
+            return reader.image(placed, self.scale, self.region)
+        around = support(self.region, how, size)
+        found = reader.image(placed, self.scale, around)
+        out = evened(found, how, size, reader.grey_range(placed.source), around.start)
+        return out[self.region.slices_in(around)]
 
     def measure(
         self, fixed: Image, moving: Image, wanted: Bool[np.ndarray, "y x"] | None = None

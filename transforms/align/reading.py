@@ -19,7 +19,9 @@ from warpbeam.kernels.flow.exclude import Exclusion, excluded
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.grid import BlockGrid
+from warpbeam.kernels.shading.contrast import Range
 from warpbeam.transforms.align.frame import reduced_uri
+from warpbeam.transforms.align.grey import sampled_range
 from warpbeam.transforms.convert import usable
 from warpbeam.transforms.keys import TileKey
 from warpbeam.transforms.placement import load_placement
@@ -122,6 +124,7 @@ class SectionReader:
         self._run, self._settings = run, settings
         self._tiles = TileReader(run)
         self._reduced = functools.cache(lambda scale: TileStore.open(reduced_uri(run, scale)))
+        self.grey_range = functools.lru_cache(maxsize=256)(self._grey_range)
 
     def image(self, placed: PlacedTile, scale: int, box: Box) -> Image:
         """A section on a box of the world, both in pixels of the reduction; NaN = no data."""
@@ -171,6 +174,10 @@ class SectionReader:
             if rule.cuts:
                 found |= self._excluded(source, box, rule)
         return found
+
+    def _grey_range(self, source: TileSource) -> Range:
+        """Of a section's known pixels; see `sampled_range`."""
+        return sampled_range(functools.partial(self._known, source, 1), source.shape)
 
     def _excluded(self, source: TileSource, box: Box, rule: Exclusion) -> Bool[np.ndarray, "y x"]:
         around = box.pad((rule.grow, rule.grow)) & Box.of_shape(source.shape)

@@ -12,10 +12,12 @@ from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_absolute
 from warpbeam.kernels.maps.rescale import rescale
+from warpbeam.kernels.shading.contrast import Contrast
 from warpbeam.kernels.warp.image import needed, warp_image
 from warpbeam.kernels.warp.source import Source
 from warpbeam.transforms.align.frame import load_frame
 from warpbeam.transforms.align.output import load_inverse
+from warpbeam.transforms.align.pixels import SectionPixels
 from warpbeam.transforms.canvas import Canvas, load_canvas
 from warpbeam.transforms.convert import usable
 from warpbeam.transforms.fuse import SAMPLE_STRIDE, brightness
@@ -28,7 +30,7 @@ from warpbeam.transforms.storage.displacements import DisplacementField
 from warpbeam.transforms.storage.images import CorruptImageError, together
 from warpbeam.transforms.storage.ledger import Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
-from warpbeam.transforms.tiles import PlacedTile, TileReader
+from warpbeam.transforms.tiles import PlacedTile
 
 Pixels = np.ndarray[Any, Any]
 
@@ -41,11 +43,15 @@ class RenderSettings:
         interpolation: one of `warp.image.INTERPOLATIONS`.
         background: grey value where there is no section.
         scale: pixels of the sections, and of the volume, along one of those that were aligned.
+        contrast: how it is evened out first, see `kernels.shading.contrast`.
+        contrast_px: size of its neighbourhoods.
     """
 
     interpolation: str
     background: float
     scale: float = 1
+    contrast: Contrast = "none"
+    contrast_px: int = 256
 
 
 def list_renders(run: RunFolder, inverted: Ledger) -> Iterator[Unit]:
@@ -99,7 +105,8 @@ class RenderShard:
         self._run, self._settings, self._maps = run, settings, maps or run
 
     def setup(self) -> None:
-        self._tiles = TileReader(self._run)
+        given = self._settings
+        self._pixels = SectionPixels(self._run, given.background, given.contrast, given.contrast_px)
 
     def __call__(self, key: ShardKey, payload: Any) -> Record:
         *_, sections = payload
@@ -154,10 +161,7 @@ class RenderShard:
         window = needed(m, plane, extent, how, bounds=whole)
         if not window:
             return 0
-        pixels = self._tiles.pixels(source, channel, window)
-        mask = self._tiles.mask(source, window)
-        if mask is not None:
-            pixels = np.where(mask, pixels, np.asarray(self._settings.background, pixels.dtype))
+        pixels = self._pixels.read(source, channel, window)
         loaded = Source(pixels, window, extent)
         out[...] = warp_image(
             loaded, m, plane, how, background=self._settings.background, bounds=whole
