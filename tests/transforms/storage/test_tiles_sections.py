@@ -83,6 +83,7 @@ def test_a_plane_that_is_not_there(tmp_path):
     ("prepare", "message"),
     [
         (lambda p: p / "nothing", "does not exist"),
+        (lambda p: p, "holds no images"),
         (lambda p: write(p, ["a1.tif"]), "several sections"),
         (lambda p: write(p, ["a1.tif", "a2.tif"], (5, 20, 30)), "two-dimensional"),
         (lambda p: write(p, ["a1.tif"]) + "/a1.tif", "several sections"),

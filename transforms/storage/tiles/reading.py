@@ -118,6 +118,14 @@ def _folder_rows(folder: str, options: TileOptions) -> list[Row]:
 
 def _nothing_found(folder: str, names: list[str], images: list[str]) -> InputError:
     tables = [n for n in names if n.lower().endswith(TABLES)]
+    if not images and not tables:
+        return InputError(
+            "a folder holds no images",
+            where=folder,
+            expected=f"files that end in {', '.join(IMAGES)}, or a list of them",
+            got=f"other files alone: {len(names)}",
+            fix="give the folder in which the images lie",
+        )
     example = f", such as {images[0]}" if images else ""
     return InputError(
         "nothing says where the tiles of a folder lie",
