@@ -1,11 +1,13 @@
 """Settings from YAML files and `--set section.field=value`, read into a job's configuration.
 
-What is not known is an error that names the nearest field.
+What is not known is an error that names the nearest field. Names and patterns need no quotes: of
+YAML 1.1's many spellings of what is no text, those of plain numbers, `true`, `false` and `null` count.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +19,25 @@ from warpbeam.pipelines.config import JobConfig
 from warpbeam.transforms.storage.errors import InputError
 
 Config = TypeVar("Config", bound=JobConfig)
+
+_TAG = "tag:yaml.org,2002:"
+_SPELLINGS = {
+    _TAG + "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    _TAG + "int": (r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """`off`, `2024-01-31`, `007` and `12:30` are text."""
+
+    yaml_implicit_resolvers = {
+        first: [found for found in every if found[0] not in (*_SPELLINGS, _TAG + "timestamp")]
+        for first, every in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+for _tag, (_pattern, _firsts) in _SPELLINGS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(f"({_pattern})$"), list(_firsts))
 
 
 def load(model: type[Config], path: str | None, given: dict[str, Any]) -> Config:
@@ -40,7 +61,7 @@ def load(model: type[Config], path: str | None, given: dict[str, Any]) -> Config
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """`section.field=value` texts; values are read as YAML."""
+    """`section.field=value` texts; values are read as YAML, and what is none is text."""
     found = {}
     for text in texts:
         name, mark, value = text.partition("=")
@@ -52,8 +73,15 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
                 got=text,
                 fix="write it as in --set blend.mode=cosine",
             )
-        found[name.strip()] = yaml.safe_load(value)
+        found[name.strip()] = _value(value)
     return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        return text.strip()
 
 
 def read_yaml(path: str) -> dict[str, Any]:
@@ -63,7 +91,7 @@ def read_yaml(path: str) -> dict[str, Any]:
         InputError: it is not there, or holds no settings.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values = yaml.load(Path(path).read_text(), _Loader)
     except FileNotFoundError:
         raise InputError(
             "there is no job file",

@@ -12,6 +12,7 @@ from warpbeam.pipelines.config import (
     VolumeConfig,
 )
 from warpbeam.pipelines.register_config import RegisterConfig
+from warpbeam.pipelines.segment_config import SegmentConfig
 from warpbeam.pipelines.settings import field_names, load, parse_settings
 from warpbeam.transforms.storage.errors import InputError
 
@@ -33,6 +34,41 @@ def test_values_are_read_as_yaml():
                      "input.voxel_um": 0.25, "volume.pyramid": False}  # fmt: skip
     config = load(StitchConfig, None, {**GIVEN, **given})
     assert config.volume.shard_2d == (512, 1024)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "expected"),
+    [
+        ("database.url", "off", "off"),
+        ("select.timepoints", "0", "0"),
+        ("select.wells", "A1", "A1"),
+        ("select.experiment", "20240131", "20240131"),
+        ("select.experiment", "2024-01-31", "2024-01-31"),
+        ("threshold.channel", "007", "007"),
+        ("threshold.channel", "no", "no"),
+        ("threshold.channel", "null", None),
+        ("puncta.channels", "[1, GFP, 02]", ("1", "GFP", "02")),
+        ("masks.tiff", "off", False),
+        ("run.workers", "3", 3),
+        ("input.pattern", "{well}_T{timepoint}.tif", "{well}_T{timepoint}.tif"),
+        ("input.pattern", "'{well}.tif'", "{well}.tif"),
+    ],
+)
+def test_text_needs_no_quotes(tmp_path, field, text, expected):
+    """Neither on the command line nor, but for braces, in a job file."""
+    section, name = field.split(".")
+    given = {"plate": "p.csv", "output": "out"}
+    config = load(SegmentConfig, None, given | parse_settings([f"{field}={text}"]))
+    assert getattr(getattr(config, section), name) == expected
+    if not text.startswith("{"):
+        path = tmp_path / "job.yaml"
+        path.write_text(f"plate: p.csv\noutput: out\n{section}:\n  {name}: {text}\n")
+        assert load(SegmentConfig, str(path), {}) == config
+
+
+def test_a_list_that_is_not_closed_is_refused():
+    with pytest.raises(InputError, match="bad value"):
+        load(StitchConfig, None, {**GIVEN, **parse_settings(["volume.shard_2d=[512, 1024"])})
 
 
 @pytest.mark.parametrize(

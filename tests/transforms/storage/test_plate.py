@@ -23,6 +23,7 @@ WELLS = [f"{row}{column}" for row in "ABCDEFGH" for column in range(1, 13)]
     ("given", "expected"),
     [
         ("A1-B3", {"A1", "A2", "A3", "B1", "B2", "B3"}),
+        ("B3-A1", {"A1", "A2", "A3", "B1", "B2", "B3"}),
         ("A1,C12", {"A1", "C12"}),
         ("A1 - A2, H12", {"A1", "A2", "H12"}),
         ("B02", {"B2"}),
@@ -39,6 +40,7 @@ def test_wells_are_names_and_rectangles(given, expected):
 def test_times_and_channels():
     assert chosen_times("T0-T2,5", "include", range(8)) == {0, 1, 2, 5}
     assert chosen_times("T0-T2,5", "exclude", range(8)) == {3, 4, 6, 7}
+    assert chosen_times("T2-T0", "include", range(8)) == {0, 1, 2}
     assert chosen_times("all", "exclude", range(3)) == {0, 1, 2}
     assert chosen_channels("DAPI, GFP", "include", ["DAPI", "GFP", "RFP"]) == {"DAPI", "GFP"}
     assert chosen_channels("DAPI", "exclude", ["DAPI", "GFP"]) == {"GFP"}
@@ -77,6 +79,20 @@ def test_a_plate_is_its_sites_in_natural_order(tmp_path):
     chosen = read_plate(str(table), Selection(wells="A1-A12", timepoints="T1", channels="actin"))
     assert [s.key.name for s in chosen.sites] == ["A9_T1_1", "A10_T1_1"]
     assert chosen.sites[0].channels == ("actin",)
+
+
+def test_one_well_in_several_spellings_is_one(tmp_path):
+    """Named as it is first; no image is lost."""
+    for k in range(4):
+        tifffile.imwrite(tmp_path / f"{k}.tif", np.zeros((50, 60), np.uint16))
+    rows = [
+        {"well": well, "tile": tile, "file": f"{k}.tif"}
+        for k, (well, tile) in enumerate([("A01", 1), ("a1", 2), ("B2", 1), ("A1", 3)])
+    ]
+    table = str(write_rows(tmp_path / "plate.csv", rows))
+    names = {site.key.name for site in read_plate(table, Selection()).sites}
+    assert names == {"A01_T0_1", "A01_T0_2", "A01_T0_3", "B2_T0_1"}
+    assert len(read_plate(table, Selection(wells="A001")).sites) == 3
 
 
 def test_a_folder_with_a_pattern_is_the_same_plate(tmp_path):

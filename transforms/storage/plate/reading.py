@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.images import ImageInfo, ImageRef
@@ -16,6 +16,7 @@ from warpbeam.transforms.storage.plate.selection import (
     chosen_channels,
     chosen_times,
     chosen_wells,
+    well_place,
 )
 from warpbeam.transforms.storage.plate.stored import is_database, stored_rows
 from warpbeam.transforms.storage.plate.table import (
@@ -56,7 +57,7 @@ def read_plate(source: str, selection: Selection, options: PlateOptions | None =
     Raises:
         InputError: anything wrong with the plate, its files or the selection.
     """
-    rows = select(_rows(source, options or PlateOptions()), selection)
+    rows = select(one_spelling(_rows(source, options or PlateOptions())), selection)
     refs = [ImageRef(row.file, *row.index) for row in rows]
     infos = probe_all(refs)
     _check_alike(rows, infos)
@@ -90,6 +91,15 @@ def _rows(source: str, options: PlateOptions) -> list[PlateRow]:
             fix="set input.pattern, for example '{well}_T{timepoint}_{tile}_{channel}.tif'",
         )
     return pattern_rows(source, options.pattern)
+
+
+def one_spelling(rows: Sequence[PlateRow]) -> list[PlateRow]:
+    """The rows with each well named as it is first: `A01` and `a1` are one."""
+    names: dict[tuple[int, int], str] = {}
+    return [
+        replace(row, well=names.setdefault(well_place(row.well, row.where), row.well))
+        for row in rows
+    ]
 
 
 def select(rows: Sequence[PlateRow], selection: Selection) -> list[PlateRow]:

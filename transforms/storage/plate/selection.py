@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+import numpy as np
+
 from warpbeam.transforms.storage.errors import InputError
 
 T = TypeVar("T")
@@ -71,25 +73,22 @@ def row_name(row: int) -> str:
 
 
 def chosen_wells(given: str, toggle: Toggle, known: Iterable[str]) -> set[str]:
-    """Those of the known wells that are chosen.
+    """Those of the known wells that are chosen; any two opposite corners make a rectangle.
 
     Raises:
         InputError: a name is no well, or a well named alone is not on the plate.
     """
     where = "select.wells"
-    places = {well_place(name, where): name for name in known}
+    places = {name: well_place(name, where) for name in known}
     wanted: set[str] = set()
     for first, last in _spans(given):
-        low, high = well_place(first, where), well_place(last or first, where)
-        inside = {
-            name
-            for (row, column), name in places.items()
-            if low[0] <= row <= high[0] and low[1] <= column <= high[1]
-        }
+        corners = np.array([well_place(name, where) for name in (first, last or first)])
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        inside = {n for n, place in places.items() if (low <= place).all() and (place <= high).all()}
         if not inside:
-            raise _absent(where, given, places.values())
+            raise _absent(where, given, sorted(places, key=places.__getitem__))
         wanted |= inside
-    return _toggled(given, toggle, wanted, set(places.values()))
+    return _toggled(given, toggle, wanted, set(places))
 
 
 def chosen_times(given: str, toggle: Toggle, known: Iterable[int]) -> set[int]:
@@ -100,7 +99,7 @@ def chosen_times(given: str, toggle: Toggle, known: Iterable[int]) -> set[int]:
     """
     where, there, wanted = "select.timepoints", set(known), set[int]()
     for first, last in _spans(given):
-        low, high = (_time(text, where) for text in (first, last or first))
+        low, high = sorted(_time(text, where) for text in (first, last or first))
         inside = {time for time in there if low <= time <= high}
         if not inside:
             raise _absent(where, given, (f"T{t}" for t in sorted(there)))
