@@ -17,7 +17,7 @@ from warpbeam.pipelines.config import JobConfig, TilesConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.process import set_up_process
-from warpbeam.transforms.storage import images, store
+from warpbeam.transforms.storage import images, store, volume
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Ledger
 from warpbeam.transforms.storage.run_folder import RunFolder
@@ -327,6 +327,7 @@ def _clear(run: RunFolder) -> None:
     is stopped half way is neither continued as that run nor taken for a stranger's files."""
     store.write_json(run.owner, {"job": "none: it was being overwritten"})
     store.delete_others(run.uri, run.owner.removeprefix(run.uri.rstrip("/") + "/"))
+    volume.forget()
 
 
 def _readable_in_parts(tiles: TileList) -> bool:

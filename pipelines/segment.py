@@ -167,8 +167,8 @@ class SegmentJob(Job[SegmentConfig]):
         )  # fmt: skip
 
     def check(self) -> None:
-        """Refuses a network that is not there, channels that a site lacks, and formats that hold
-        no plates."""
+        """Refuses a network that is not there, channels that a site lacks, backgrounds of few
+        images, and formats that hold no plates."""
         if (network := network_settings(self.config)) is not None:
             check_network(network)
         wanted = {
@@ -188,6 +188,8 @@ class SegmentJob(Job[SegmentConfig]):
                         f"{len(lacking) - 1} other sites lack",
                         fix="choose another channel, or take these sites out",
                     )
+        if self.config.background.correct != "none":
+            background.check_groups(self.plate.sites)
         if self.config.masks.ome_zarr and not self.config.volume.format.startswith("zarr"):
             raise InputError(
                 "plates are OME-Zarr alone",

@@ -1,7 +1,7 @@
 """Settings from YAML files and `--set section.field=value`, read into a job's configuration.
 
 What is not known is an error that names the nearest field. Names and patterns need no quotes: of
-YAML 1.1's many spellings of what is no text, those of plain numbers, `true`, `false` and `null` count.
+all that is no text to YAML 1.1, plain numbers, `true`, `false` and `null` count alone.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ _SPELLINGS = {
 class _Loader(yaml.SafeLoader):
     """`off`, `2024-01-31`, `007` and `12:30` are text."""
 
-    yaml_implicit_resolvers = {
-        first: [found for found in every if found[0] not in (*_SPELLINGS, _TAG + "timestamp")]
-        for first, every in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
-
+_Loader.yaml_implicit_resolvers = {
+    first: [found for found in every if found[0] not in (*_SPELLINGS, _TAG + "timestamp")]
+    for first, every in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 for _tag, (_pattern, _firsts) in _SPELLINGS.items():
     _Loader.add_implicit_resolver(_tag, re.compile(f"({_pattern})$"), list(_firsts))
 

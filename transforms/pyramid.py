@@ -15,16 +15,16 @@ from warpbeam.transforms.storage.ledger import Ledger, Record
 
 
 def list_shards(uri: str, level: int, below: Ledger) -> Iterator[Unit]:
-    """A unit per shard of a level; none where there is no such level, or where the fuse
-    stage or the one before makes it already.
+    """A unit per shard of a level; none where there is no such level, where the fuse stage or the
+    one before makes it already, or where all below failed, so that there is no volume.
 
     The payload fingerprints the level below, so that a shard that was fused anew is
     carried up.
     """
-    target = volume.open_volume(uri)
-    if level not in target.spec.group_starts[1:]:
+    spec = volume.stored_spec(uri)
+    if spec is None or level not in spec.group_starts[1:]:
         return
-    source = below.fingerprint()
+    source, target = below.fingerprint(), volume.open_volume(uri)
     for index in target.level(level).shard_grid.indices():
         yield ShardKey(level, index), source
 

@@ -47,7 +47,8 @@ def site(number: int) -> SiteRows:
     greys = {name: rng.uniform(0, 65535, OBJECTS) for name in schema.GREYS}
     return SiteRows(
         "speed", f"A{number // 4 % 12 + 1}", number // 48, (number % 4 + 1,), CHANNELS[0], CHANNELS,
-        {"filename": "a.tif"}, cells, dict.fromkeys(CHANNELS, greys),
+        {name: {"filename": f"{name}.tif"} for name in CHANNELS}, cells,
+        dict.fromkeys(CHANNELS, greys),
     )  # fmt: skip
 
 

@@ -111,14 +111,31 @@ def test_an_ome_zarr_plate_is_segmented_as_its_images_are(plate, tmp_path):
     assert masks_of(tmp_path / "run") == masks_of(plate[1])
 
 
-def test_the_database_of_a_run_is_a_plate_table(plate, tmp_path):
-    """It names the images in which the objects were found, and gets their rows again."""
+def test_the_database_of_a_run_is_the_plate_it_was_made_of(plate, tmp_path, monkeypatch):
+    """From any folder, though the table names its files from its own."""
     table, run = plate
-    segment(table, tmp_path / "wanted", select={"channels": "nuclei"})
-    address = f"sqlite:///{run / 'plate.sqlite'}"
-    segment(address, tmp_path / "again")
+    monkeypatch.chdir(table.parent)
+    segment(table.name, tmp_path / "beside")
+    assert rows_of(tmp_path / "beside") == rows_of(run)
+    monkeypatch.chdir(tmp_path)
+    segment(f"sqlite:///{tmp_path / 'beside' / 'plate.sqlite'}", tmp_path / "again")
     assert masks_of(tmp_path / "again") == masks_of(run)
-    assert rows_of(tmp_path / "again") == rows_of(tmp_path / "wanted")
+    assert rows_of(tmp_path / "again") == rows_of(run)
+
+
+def test_a_run_may_be_overwritten_in_the_process_that_made_it(plate, tmp_path):
+    for method in ("li", "mean", "otsu"):
+        segment(plate[0], tmp_path / "run", threshold={"method": method}, overwrite=True)
+    assert masks_of(tmp_path / "run") == masks_of(plate[1])
+    assert rows_of(tmp_path / "run") == rows_of(plate[1])
+
+
+@pytest.mark.parametrize("tile", [None, 2])
+def test_a_background_needs_several_images(plate, tmp_path, tile):
+    """One image is its own median, and nothing would be left of it."""
+    wanted = {"select": {"tile": tile, "wells": "A1"}, "background": {"correct": "subtract"}}
+    with pytest.raises(InputError, match="background of few images"):
+        segment(plate[0], tmp_path / "run", **wanted)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,16 @@ from warpbeam.kernels.segment.background import median_image
 from warpbeam.transforms.segment.files import background_uri, load_sites
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import store
+from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.images import CorruptImageError, together
 from warpbeam.transforms.storage.ledger import Record
 from warpbeam.transforms.storage.plate.images import read_image
 from warpbeam.transforms.storage.plate.model import ChannelImage, Site
 
 Group = tuple[str, str, int, str]
+
+# The median of fewer holds the objects themselves.
+_LEAST_IMAGES = 3
 
 
 def group_of(site: Site, channel: str) -> Group:
@@ -31,6 +36,24 @@ def list_groups(run: str) -> Iterator[Unit]:
         for image in site.images:
             groups.setdefault(group_of(site, image.channel), []).append([image, site.version])
     yield from groups.items()
+
+
+def check_groups(sites: Sequence[Site]) -> None:
+    """Looks whether each well has enough images at each time.
+
+    Raises:
+        InputError: it has not.
+    """
+    count = Counter(site.key[:3] for site in sites)
+    for site in sites:
+        if count[site.key[:3]] < _LEAST_IMAGES:
+            raise InputError(
+                "a background of few images is the objects themselves",
+                where=f"background.correct, {site.key.name}",
+                expected=f"at least {_LEAST_IMAGES} images of each well at each time",
+                got=str(count[site.key[:3]]),
+                fix="choose more tiles, or set background.correct=none",
+            )
 
 
 class MeasureBackground:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -68,13 +69,27 @@ class StoreRows:
         return {"rows": replace_site(self._url, rows)}
 
 
-def tile_columns(site: Site, channel: str, mask: str | None) -> Columns:
-    """Columns of `tiledata`: a montage's file and mask have columns of their own."""
-    image = site.images[site.channels.index(channel)]
+def tile_columns(site: Site, segmented: str, mask: str | None) -> dict[str, Columns]:
+    """Columns of `tiledata` for each channel: a montage's file and mask have columns of their own.
+
+    Masks that another run made of the other channels stay theirs.
+    """
     names = ("newimagemontage", "alignedmontagemaskpath")
     if not site.montage:
         names = ("filename", "maskpath")
-    return {"hours": site.hours, "zstep": image.plane, names[0]: image.file, names[1]: mask}
+    found: dict[str, Columns] = {
+        image.channel: {
+            "hours": site.hours, "zstep": image.plane, names[0]: _anywhere(image.file)
+        }
+        for image in site.images
+    }  # fmt: skip
+    found[segmented][names[1]] = mask
+    return found
+
+
+def _anywhere(file: str) -> str:
+    """The address of a file from any folder."""
+    return file if "://" in file or "|" in file else os.path.abspath(file)
 
 
 def cell_columns(columns: Columns, *, montage: bool) -> Columns:

@@ -84,6 +84,12 @@ def write_context() -> ts.Context:
     return ts.Context({"cache_pool": {"total_bytes_limit": 0}}, parent=context())
 
 
+def forget() -> None:
+    """Lets go of what the contexts know about arrays: others may take the place of theirs."""
+    _context.cache_clear()
+    write_context.cache_clear()
+
+
 def split_scheme(uri: Uri) -> tuple[str, str]:
     """`(scheme, rest)`; a plain path is `file`, relative to the working folder.
 

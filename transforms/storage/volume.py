@@ -20,7 +20,7 @@ import tensorstore as ts
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.grid import BlockGrid
 from warpbeam.kernels.segment.mode import reduced_mode
-from warpbeam.transforms.storage import n5, ngff, precomputed, zarr
+from warpbeam.transforms.storage import n5, ngff, precomputed, store, zarr
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.store import (
     context,
@@ -272,6 +272,12 @@ def open_volume(uri: str) -> Volume:
             fix="check the path",
         )
     return Volume(spec)
+
+
+def forget() -> None:
+    """Lets go of all volumes that are open in this process, as files that are deleted ask for."""
+    _open_level.cache_clear()
+    store.forget()
 
 
 def stored_spec(uri: str) -> VolumeSpec | None:

@@ -1,5 +1,7 @@
 """The database: rows of a site are replaced as one, in SQLite and in PostgreSQL."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import sqlalchemy as sa
@@ -17,7 +19,7 @@ def site(cells, *, well="A1", tile=1, experiment="e", puncta=True, value=1.0):
              "centroid_y": np.zeros(cells), "centroid_x": np.zeros(cells)}  # fmt: skip
     return SiteRows(
         experiment, well, 0, (tile,), "nuclei", ("nuclei", "actin"),
-        {"filename": "a.tif", "maskpath": "m.tif"},
+        {"nuclei": {"filename": "a.tif", "maskpath": "m.tif"}, "actin": {"filename": "b.tif"}},
         {"randomcellid": np.arange(1, cells + 1), "area": np.full(cells, 60),
          "centroid_y": np.full(cells, value), "solidity": np.full(cells, np.nan)},
         {"nuclei": greys, "actin": greys},
@@ -64,7 +66,24 @@ def test_a_site_without_objects_is_a_tile_without_cells(url):
     replace_site(url, site(4))
     replace_site(url, site(0))
     found = counts(url)
-    assert (found["tiledata"], found["celldata"], found["punctadata"]) == (1, 0, 0)
+    assert (found["tiledata"], found["celldata"], found["punctadata"]) == (2, 0, 0)
+
+
+def test_every_channel_of_a_tile_has_its_file(url):
+    """Another run that finds objects in the other channel leaves the first one's mask alone."""
+    replace_site(url, site(3))
+    other = replace(
+        site(2), segmented="actin",
+        tile={"nuclei": {"filename": "a.tif"}, "actin": {"filename": "b.tif", "maskpath": "n.tif"}},
+    )  # fmt: skip
+    replace_site(url, other)
+    replace_site(url, site(4))
+    name = {r["id"]: r["channel"] for r in read_table(url, "channeldata")}
+    rows = {name[r["channeldata_id"]]: r for r in read_table(url, "tiledata")}
+    files = {channel: (row["filename"], row["maskpath"]) for channel, row in rows.items()}
+    assert files == {"nuclei": ("a.tif", "m.tif"), "actin": ("b.tif", "n.tif")}
+    owners = [r["tiledata_id"] for r in read_table(url, "celldata")]
+    assert [owners.count(rows[c]["id"]) for c in ("nuclei", "actin")] == [4, 2]
 
 
 def test_nothing_is_stored_of_a_site_that_fails(url, monkeypatch):

@@ -55,7 +55,10 @@ def engine(url: str) -> sa.Engine:
     """The connections of this process to a database; opened when they are first needed."""
     address = database_url(url)
     if address.startswith("sqlite"):
-        made = sa.create_engine(address, connect_args={"timeout": _BUSY_S}, hide_parameters=True)
+        # No pool: a file that was deleted and made again is not the one that was open.
+        made = sa.create_engine(
+            address, connect_args={"timeout": _BUSY_S}, hide_parameters=True, poolclass=sa.NullPool
+        )
         sa.event.listen(made, "connect", _set_up_sqlite)
         sa.event.listen(made, "begin", _begin_sqlite)
         return made

@@ -30,10 +30,10 @@ class SiteRows:
 
     Attributes:
         experiment, well, timepoint: what it shows.
-        tiles: numbers of its tiles; the objects belong to the first.
+        tiles: numbers of its tiles; the objects belong to the first, of the segmented channel.
         segmented: the channel in which the objects were found.
         channels: every channel that was measured.
-        tile: further columns of `tiledata`.
+        tile: per channel further columns of `tiledata`.
         cells: columns of `celldata`, an entry per object.
         intensities: per channel the columns of `intensitycelldata`, in the same order.
         puncta: per channel the columns of `punctadata` (`cell` is the object's number from 1).
@@ -46,7 +46,7 @@ class SiteRows:
     tiles: tuple[int, ...]
     segmented: str
     channels: tuple[str, ...]
-    tile: dict[str, Any]
+    tile: Mapping[str, Columns]
     cells: Columns
     intensities: Mapping[str, Columns]
     puncta: Mapping[str, Columns] = field(default_factory=dict)
@@ -78,11 +78,16 @@ def _replace(url: str, site: SiteRows) -> int:
             name: _found(connection, schema.CHANNEL, {**own, "channel": name})
             for name in site.channels
         }
-        tiles = [
-            _tile(connection, {**own, "channeldata_id": channels[site.segmented]}, site, number)
+        tiles = {
+            (name, number): _tile(connection, {**own, "channeldata_id": key}, site, name, number)
+            for name, key in channels.items()
             for number in site.tiles
-        ]
-        return _objects(connection, {**own, "tiledata_id": tiles[0]}, site, channels)
+        }
+        segmented = tiles[site.segmented, site.tiles[0]]
+        for number in site.tiles:
+            key = tiles[site.segmented, number]
+            connection.execute(schema.CELL.delete().where(schema.CELL.c.tiledata_id == key))
+        return _objects(connection, {**own, "tiledata_id": segmented}, site, channels)
 
 
 def _found(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> str:
@@ -112,11 +117,14 @@ def _insert_quietly(connection: sa.Connection, table: sa.Table) -> Any:
     return insert_sqlite(table).on_conflict_do_nothing()
 
 
-def _tile(connection: sa.Connection, own: dict[str, Any], site: SiteRows, number: int) -> str:
-    """The row of one tile, with its objects deleted and its columns set."""
+def _tile(
+    connection: sa.Connection, own: dict[str, Any], site: SiteRows, channel: str, number: int
+) -> str:
+    """The row of one tile in one channel, with its columns set."""
     key = _found(connection, schema.TILE, {**own, "timepoint": site.timepoint, "tile": number})
-    connection.execute(schema.CELL.delete().where(schema.CELL.c.tiledata_id == key))
-    connection.execute(schema.TILE.update().where(schema.TILE.c.id == key), site.tile)
+    connection.execute(
+        schema.TILE.update().where(schema.TILE.c.id == key), dict(site.tile[channel])
+    )
     return key
 
 

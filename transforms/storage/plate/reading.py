@@ -103,7 +103,7 @@ def one_spelling(rows: Sequence[PlateRow]) -> list[PlateRow]:
 
 
 def select(rows: Sequence[PlateRow], selection: Selection) -> list[PlateRow]:
-    """The rows that are chosen.
+    """The rows that are chosen; a montage with all of its tiles, where one of them is.
 
     Raises:
         InputError: something that is chosen is not there, or nothing is left.
@@ -115,13 +115,14 @@ def select(rows: Sequence[PlateRow], selection: Selection) -> list[PlateRow]:
     channels = chosen_channels(
         selection.channels, selection.channels_toggle, sorted({r.channel for r in rows})
     )
+    shown = _shown(rows)
     kept = [
         row
         for row in rows
         if row.well in wells
         and row.timepoint in times
         and row.channel in channels
-        and selection.tile in (None, row.tile)
+        and (selection.tile is None or selection.tile in shown[_image(row)])
         and selection.experiment in (None, row.experiment)
     ]
     if not kept:
@@ -135,16 +136,34 @@ def select(rows: Sequence[PlateRow], selection: Selection) -> list[PlateRow]:
     return kept
 
 
-def _check_alike(rows: Sequence[PlateRow], infos: Sequence[ImageInfo]) -> None:
-    """All images have one dtype and two dimensions; tiles, which no montage shows, one shape."""
+def _image(row: PlateRow) -> tuple[object, ...]:
+    """What two rows have in common that name one image."""
+    return (row.experiment, row.well, row.timepoint, row.file, row.index)
+
+
+def _shown(rows: Sequence[PlateRow]) -> dict[tuple[object, ...], set[int]]:
+    """The tiles that each image shows: several where it is a montage."""
     shown: dict[tuple[object, ...], set[int]] = {}
     for row in rows:
-        shown.setdefault((row.file, row.index), set()).add(row.tile)
-    montages = any(len(tiles) > 1 for tiles in shown.values())
+        shown.setdefault(_image(row), set()).add(row.tile)
+    return shown
+
+
+def _check_alike(rows: Sequence[PlateRow], infos: Sequence[ImageInfo]) -> None:
+    """All images have one dtype and two dimensions; tiles, which no montage shows, one shape."""
+    montages = any(len(tiles) > 1 for tiles in _shown(rows).values())
     first = infos[0]
     for row, info in zip(rows, infos, strict=True):
         same = info.dtype == first.dtype and (montages or info.shape == first.shape)
-        if len(info.shape) != 2 or not same:
+        if len(info.shape) != 2:
+            raise InputError(
+                "an image of a plate has several planes",
+                where=f"{row.file} ({row.where})",
+                expected="a plane",
+                got=_words(info),
+                fix="say which one in the column file_plane, or segment it as a volume",
+            )
+        if not same:
             raise InputError(
                 "an image differs from the others of its plate",
                 where=f"{row.file} ({row.where})",
@@ -160,14 +179,10 @@ def _words(info: ImageInfo) -> str:
 
 def _sites(rows: Sequence[PlateRow], infos: Sequence[ImageInfo]) -> list[Site]:
     """Rows by site. Rows of several tiles that name one file are one site: their montage."""
-    owner: dict[tuple[object, ...], int] = {}
-    for row in rows:
-        image = (row.experiment, row.well, row.timepoint, row.file, row.index)
-        owner[image] = min(row.tile, owner.get(image, row.tile))
+    shown = _shown(rows)
     groups: dict[SiteKey, list[tuple[PlateRow, ImageInfo]]] = {}
     for row, info in zip(rows, infos, strict=True):
-        tile = owner[row.experiment, row.well, row.timepoint, row.file, row.index]
-        key = SiteKey(row.experiment, row.well, row.timepoint, tile)
+        key = SiteKey(row.experiment, row.well, row.timepoint, min(shown[_image(row)]))
         groups.setdefault(key, []).append((row, info))
     marks = {row.file: version(row.file) for row in rows}
     return [_site(key, groups[key], marks) for key in sorted(groups, key=site_order)]

@@ -84,9 +84,11 @@ def chosen_wells(given: str, toggle: Toggle, known: Iterable[str]) -> set[str]:
     for first, last in _spans(given):
         corners = np.array([well_place(name, where) for name in (first, last or first)])
         low, high = corners.min(axis=0), corners.max(axis=0)
-        inside = {n for n, place in places.items() if (low <= place).all() and (place <= high).all()}
+        inside = {
+            n for n, place in places.items() if (low <= place).all() and (place <= high).all()
+        }
         if not inside:
-            raise _absent(where, given, sorted(places, key=places.__getitem__))
+            raise _absent(where, given, [n for _, n in sorted((p, n) for n, p in places.items())])
         wanted |= inside
     return _toggled(given, toggle, wanted, set(places))
 
