@@ -152,6 +152,10 @@ class Job(Command[Config]):
     def save_inputs(self) -> None:
         """Stores for the workers what they work on."""
 
+    def discard(self, theirs: dict[str, Any]) -> None:
+        """Takes out of other places what a run that is overwritten stored there; `theirs` says
+        what it was."""
+
     def prepare(self) -> None:
         """Writes what the first stage needs, besides the inputs."""
 
@@ -239,6 +243,7 @@ class Job(Command[Config]):
         theirs = store.read_json(self.run_folder.owner)
         if theirs != mine:
             if theirs is not None and overwrite:
+                self.discard(theirs)
                 _clear(self.run_folder)
             elif store.exists(self.config.output) and store.list_keys(self.config.output + "/"):
                 raise _occupied(self.config.output, theirs, mine)

@@ -32,7 +32,7 @@ from warpbeam.transforms.segment import (
     tables,
     track,
 )
-from warpbeam.transforms.segment.files import save_sites
+from warpbeam.transforms.segment.files import load_database, save_database, save_sites
 from warpbeam.transforms.segment.tryall import DrawAll
 from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.errors import InputError
@@ -60,10 +60,18 @@ class SegmentJob(Job[SegmentConfig]):
     def save_inputs(self) -> None:
         save_sites(self.config.output, self.plate)
 
+    def discard(self, theirs: dict[str, Any]) -> None:
+        """Takes the objects of the other run out of a database that goes on to be used."""
+        url, run = self.config.database.url, self.config.output
+        if theirs["job"] != self.name or url in (None, "off"):
+            return
+        if self.database_mark() == load_database(run):
+            database.discard_objects(run, url, theirs["settings"]["threshold"]["channel"])
+
     def prepare(self) -> None:
         """Opens the database, so that one that cannot be used is found before any work."""
         if self.database_url is not None:
-            self.database_mark()
+            save_database(self.config.output, self.database_mark())
 
     def build(self, graph: JobGraph) -> None:
         run, config = self.config.output, self.config

@@ -130,6 +130,25 @@ def test_a_run_may_be_overwritten_in_the_process_that_made_it(plate, tmp_path):
     assert rows_of(tmp_path / "run") == rows_of(plate[1])
 
 
+def test_what_is_overwritten_leaves_a_shared_database(plate, tmp_path):
+    """Objects in another channel than now, or of wells that are left out now."""
+    url = f"sqlite:///{tmp_path / 'shared.sqlite'}"
+    shared = {"database": {"url": url}, "overwrite": True}
+    segment(plate[0], tmp_path / "other", database={"url": url}, select={"wells": "B2"})
+    kept = len(rows_at(url)["celldata"])
+    segment(plate[0], tmp_path / "run", threshold={"channel": "actin"}, **shared)
+    assert len(rows_at(url)["celldata"]) > kept
+    segment(plate[0], tmp_path / "run", select={"wells": "A1"}, **shared)
+    found = rows_at(url)
+    channels = {r["id"]: r["channel"] for r in found["channeldata"]}
+    tiles = {r["id"]: channels[r["channeldata_id"]] for r in found["tiledata"]}
+    assert {tiles[r["tiledata_id"]] for r in found["celldata"]} == {"nuclei"}
+    whole = len(rows_of(plate[1])["celldata"])
+    assert len(found["celldata"]) == whole
+    masks = [r for r in found["tiledata"] if r["maskpath"]]
+    assert {tiles[r["id"]] for r in masks} == {"nuclei"}
+
+
 @pytest.mark.parametrize("tile", [None, 2])
 def test_a_background_needs_several_images(plate, tmp_path, tile):
     """One image is its own median, and nothing would be left of it."""

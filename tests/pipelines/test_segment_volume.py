@@ -235,6 +235,25 @@ def test_a_corrupt_chunk_loses_its_blocks_alone(image, plain, tmp_path):
     assert same_partition(labels_of(tmp_path / "run"), ndimage.label(threads())[0])
 
 
+def test_a_volume_of_which_nothing_can_be_read_fails_with_a_list(image, tmp_path):
+    import shutil
+
+    broken = tmp_path / "broken.ome.zarr"
+    shutil.copytree(image, broken)
+    for chunk in (broken / "0" / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(chunk.read_bytes()[:100])
+    settings = {"threshold": {"method": "manual", "manual": 700}}
+    outcome = segment(broken, tmp_path / "run", expect=1, **settings)
+    assert {f.stage for f in outcome.failures} >= {"label"}
+
+
+def test_a_run_may_be_overwritten_in_the_process_that_made_it(image, plain, tmp_path):
+    for settings in ({"labels": {"with_image": False}}, {"link": {"enabled": True}}, {}):
+        segment(image, tmp_path / "run", overwrite=True, **settings)
+    np.testing.assert_array_equal(labels_of(tmp_path / "run"), labels_of(plain[0]))
+
+
 SETTINGS = [f"--set=volume.{k}={list(v)}" for k, v in SMALL.items()]
 
 

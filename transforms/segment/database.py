@@ -14,6 +14,7 @@ from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import store, tables
 from warpbeam.transforms.storage.ledger import Ledger, Record, key_name
 from warpbeam.transforms.storage.plate import Site, SiteKey
+from warpbeam.transforms.storage.tiles.natural import natural
 
 Columns = dict[str, Any]
 
@@ -67,6 +68,23 @@ class StoreRows:
             *(puncta_columns(spots, site.channels) if spots else ()),
         )
         return {"rows": replace_site(self._url, rows)}
+
+
+def discard_objects(run: str, url: str, channel: str | None) -> None:
+    """Deletes the objects of a run from a database.
+
+    Args:
+        run: the run's folder.
+        url: of the database.
+        channel: in which they were found; None for the first.
+    """
+    from warpbeam.transforms.storage.database.write import remove_objects
+
+    sites = list(load_sites(run))
+    first = min((name for site in sites for name in site.channels), key=natural, default="")
+    for site in sites:
+        key = site.key
+        remove_objects(url, key.experiment, key.well, key.timepoint, site.tiles, channel or first)
 
 
 def tile_columns(site: Site, segmented: str, mask: str | None) -> dict[str, Columns]:

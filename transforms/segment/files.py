@@ -23,6 +23,20 @@ def load_sites(run: str) -> Iterator[Site]:
     return map(Site.from_json, store.read_json(sites_uri(run)) or [])
 
 
+def save_database(run: str, mark: str) -> None:
+    """Stores the mark of the database that the run's rows go to."""
+    store.write_json(_database_uri(run), mark)
+
+
+def load_database(run: str) -> str | None:
+    mark: str | None = store.read_json(_database_uri(run))
+    return mark
+
+
+def _database_uri(run: str) -> str:
+    return store.join(run, FOLDER, "database.json")
+
+
 def mask_uri(run: str, key: SiteKey, channel: str) -> str:
     """The mask of a site, named as the seed does."""
     name = f"{key.name}_{quote(channel, safe=' ')}_ENCODED.tif"

@@ -64,6 +64,12 @@ TILE = _table(
     sa.Column("alignedmontagemaskpath", sa.Text),
     sa.UniqueConstraint("channeldata_id", "timepoint", "tile"),
 )  # fmt: skip
+# Tiles beside the channel, well and experiment that they belong to.
+NAMED_TILES = (
+    TILE.join(CHANNEL, TILE.c.channeldata_id == CHANNEL.c.id)
+    .join(WELL, TILE.c.welldata_id == WELL.c.id)
+    .join(EXPERIMENT, TILE.c.experimentdata_id == EXPERIMENT.c.id)
+)
 CELL = _table(
     "celldata", ("experimentdata", "welldata", "tiledata"),
     sa.Column("cellid", sa.Integer),

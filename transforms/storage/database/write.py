@@ -68,6 +68,31 @@ def replace_site(url: str, site: SiteRows) -> int:
         raise kind(f"{shown(url)}: {cause}") from None
 
 
+def remove_objects(
+    url: str, experiment: str, well: str, timepoint: int, tiles: Sequence[int], channel: str
+) -> None:
+    """Deletes what was found in one channel of a site, and the addresses of its masks.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database is away, or may only be read.
+    """
+    rows = (
+        sa.select(schema.TILE.c.id)
+        .select_from(schema.NAMED_TILES)
+        .where(
+            schema.EXPERIMENT.c.experiment == experiment,
+            schema.WELL.c.well == well,
+            schema.CHANNEL.c.channel == channel,
+            schema.TILE.c.timepoint == timepoint,
+            schema.TILE.c.tile.in_(tiles),
+        )
+    )
+    masks = dict.fromkeys(("maskpath", "trackedmaskpath", "alignedmontagemaskpath"))
+    with transaction(url) as connection:
+        connection.execute(schema.CELL.delete().where(schema.CELL.c.tiledata_id.in_(rows)))
+        connection.execute(schema.TILE.update().where(schema.TILE.c.id.in_(rows)), masks)
+
+
 def _replace(url: str, site: SiteRows) -> int:
     with transaction(url) as connection:
         experiment = _found(connection, schema.EXPERIMENT, {"experiment": site.experiment})

@@ -57,19 +57,23 @@ def _tiles(url: str) -> list[Any]:
     import sqlalchemy as sa
 
     from warpbeam.transforms.storage.database.connect import database_url
-    from warpbeam.transforms.storage.database.schema import CHANNEL, EXPERIMENT, TILE, WELL
+    from warpbeam.transforms.storage.database.schema import (
+        CHANNEL,
+        EXPERIMENT,
+        NAMED_TILES,
+        TILE,
+        WELL,
+    )
 
     chosen = sa.select(
         EXPERIMENT.c.experiment, WELL.c.well, CHANNEL.c.channel, TILE.c.timepoint, TILE.c.tile,
         TILE.c.hours, TILE.c.zstep, TILE.c.filename, TILE.c.newimagemontage,
     )  # fmt: skip
-    joined = TILE.join(CHANNEL).join(WELL, TILE.c.welldata_id == WELL.c.id)
-    joined = joined.join(EXPERIMENT, TILE.c.experimentdata_id == EXPERIMENT.c.id)
     order = (EXPERIMENT.c.experiment, WELL.c.well, TILE.c.timepoint, TILE.c.tile, CHANNEL.c.channel)
     # An engine of its own: it takes no lock, and a file that is not there is not made.
     made = sa.create_engine(_read_only(database_url(url)), poolclass=sa.NullPool)
     with made.connect() as connection:
-        return list(connection.execute(chosen.select_from(joined).order_by(*order)).mappings())
+        return list(connection.execute(chosen.select_from(NAMED_TILES).order_by(*order)).mappings())
 
 
 def _read_only(url: str) -> str:
