@@ -53,6 +53,7 @@ def solve(
     model: Model,
     stage_sigma_px: float,
     linear_sigma: float = 0.02,
+    least_px: float = 0.01,
 ) -> Solution:
     """Places all tiles so that the links agree and outliers among them lose.
 
@@ -67,6 +68,8 @@ def solve(
         stage_sigma_px: by how much stage positions err on each axis, standard deviation.
         linear_sigma: by how much the entries of a tile's linear part may differ from the stage's
             (0.02: 2 %, or 1.1 degrees). Holds tiles whose links do not determine it.
+        least_px: no link is trusted to be better than this, standard deviation. Where most agree
+            exactly, as whole pixels do, one that is rounded the other way is no outlier.
 
     Raises:
         ValueError: a link to a tile that does not exist, ranks that do not fit, a stage that is
@@ -77,7 +80,7 @@ def solve(
     tiles = spatial_order(given)
     rows, order = arranged(links, tiles)
     system = _system(rows, given[tiles], model)
-    found = reweighted(system, Prior(stage_sigma_px, linear_sigma))
+    found = reweighted(system, Prior(stage_sigma_px, linear_sigma), least_px)
     kept = np.empty(len(order), bool)
     kept[order] = found.weight[system.link] > 0
     component = components(len(given), np.stack([links.tile_a, links.tile_b], axis=1)[kept])

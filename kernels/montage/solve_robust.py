@@ -24,7 +24,6 @@ LinkWeight = Float[np.ndarray, " links"]
 _ROUNDS = 25  # of reweighting; 6 to 9 are usual
 _SHRINK = 5.0  # how fast the scale may fall in a round
 _REJECTED = 0.1  # a link of less weight is taken out: 4.4 scales on each axis
-_LEAST_PX = 0.01  # no link is trusted to be better than this
 _SETTLED = 2e-2  # mean change of weights, below which they are final
 _ROUGH = 0.01  # of the scale: how well the positions of a round are solved for
 _PRECISE_PX = 1e-5
@@ -49,11 +48,14 @@ class Estimate:
     scale: float
 
 
-def reweighted(system: System, prior: Prior) -> Estimate:
-    """The tiles and weights after the last round, with the outliers taken out."""
+def reweighted(system: System, prior: Prior, least_px: float) -> Estimate:
+    """The tiles and weights after the last round, with the outliers taken out.
+
+    No link is trusted to be better than `least_px`.
+    """
     if not len(system.a):
-        return Estimate(system.stage, np.empty(0), _LEAST_PX)
-    solver = _Solver(system, prior)
+        return Estimate(system.stage, np.empty(0), least_px)
+    solver = _Solver(system, prior, least_px)
     squared = solver.squared_residuals()
     scale = max(np.sqrt(2) * prior.position_px, solver.scale(squared, fitted=False))
     noise, weight = scale / _SHRINK**2, geman_mcclure(squared, scale)
@@ -80,9 +82,9 @@ def reweighted(system: System, prior: Prior) -> Estimate:
 class _Solver:
     """Takes the tiles of one mosaic from state to state."""
 
-    def __init__(self, system: System, prior: Prior) -> None:
+    def __init__(self, system: System, prior: Prior, least_px: float) -> None:
         self.state = system.stage
-        self._system, self._prior = system, prior
+        self._system, self._prior, self._least_px = system, prior, least_px
         self._multigrid: Multigrid | None = None
         self._residual = system.residual(system.stage)
         self._count = np.bincount(system.link)
@@ -108,7 +110,7 @@ class _Solver:
         to make residuals small, which takes away as many degrees of freedom as they have.
         """
         spread = np.sqrt(np.median(squared / self._median))
-        return max(_LEAST_PX, float(spread / np.sqrt(self._redundancy if fitted else 1.0)))
+        return max(self._least_px, float(spread / np.sqrt(self._redundancy if fitted else 1.0)))
 
     @cached_property
     def _redundancy(self) -> float:

@@ -29,6 +29,8 @@ Matrices = np.ndarray[Any, Any]
 
 # Unrelated images reach 4.5 standard deviations over all shifts and turns, neighbours 9 and more.
 _LEAST_SCORE = 6.0
+# Shifts are found in whole pixels of the reduction.
+_LEAST_PX = 0.5
 # Sections lie anywhere on the stage: it only says where a stack without links begins.
 _STAGE_SIGMA_SIZES = 0.5
 
@@ -174,8 +176,9 @@ class PlaceSections:
         sigma = _STAGE_SIGMA_SIZES * max(max(s.shape) for s in sources)
         linear = np.deg2rad(max(self._settings.degrees, 1.0))
         return solve(
-            found, stage, model=self._settings.model, stage_sigma_px=sigma, linear_sigma=linear
-        )
+            found, stage, model=self._settings.model, stage_sigma_px=sigma, linear_sigma=linear,
+            least_px=_LEAST_PX * self._settings.scale,
+        )  # fmt: skip
 
     def _rounded(self, matrices: Matrices) -> Matrices:
         """Shifts of sections that only shift, in whole pixels of every reduction."""

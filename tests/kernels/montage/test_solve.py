@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -91,6 +93,21 @@ def test_gross_outliers_change_no_position(seed):
     assert np.abs(positions(solution) - positions(clean)).max() < 0.05
     assert (solution.link_weight[len(pairs) :] == 0).all()
     assert (solution.link_weight[: len(pairs)] > 0).all()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_links_in_whole_pixels_are_no_outliers(seed):
+    """Most agree exactly; those that were rounded the other way are a pixel off."""
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(-60, 60, (20, 2))
+    pairs = np.array([(i - gap, i) for i in range(20) for gap in (1, 2, 3) if gap <= i])
+    exact = shifts(truth, pairs)
+    links = replace(exact, point_a=np.rint(exact.point_a))
+    found = solve(links, np.zeros((20, 2)), model="translation", stage_sigma_px=200.0, least_px=0.5)
+    assert found.islands == ()
+    assert (found.link_weight > 0.1).all()
+    off = without_mean(positions(found)) - without_mean(truth)
+    assert np.abs(off).max() < 1
 
 
 def test_outliers_in_place_of_good_links_lose():
