@@ -280,9 +280,11 @@ class AlignJob(ListJob[AlignConfig]):
         return fusing.output_settings(self.config, self.tiles, flat=False)
 
     def check(self) -> None:
-        """Refuses what cannot be aligned: a channel that is not there, patches larger than the
-        sections."""
+        """Refuses what cannot be aligned: channels, sections and grey values that are not there,
+        patches larger than the sections."""
         flow = self.config.flow
+        self.check_grey(self.config.render.background, "render.background")
+        self._check_skipped()
         self.check_channel(flow.channel, "flow.channel")
         for rule in flow.exclude:
             self.check_channel(rule.channel, "flow.exclude.channel")
@@ -294,6 +296,18 @@ class AlignJob(ListJob[AlignConfig]):
                 expected=f"at most {smallest} px of the section",
                 got=f"{flow.patch_px} px at a reduction of {min(flow.scales)}",
                 fix="choose smaller patches or a finer scale",
+            )
+
+    def _check_skipped(self) -> None:
+        there = sorted(tile.section for tile in self.tiles)
+        absent = sorted(set(self.config.mesh.skip) - set(there))
+        if absent:
+            raise InputError(
+                "a section that is to be skipped is not there",
+                where="mesh.skip",
+                expected=f"some of the sections {there[0]} to {there[-1]}",
+                got=", ".join(map(str, absent)),
+                fix="correct the numbers",
             )
 
     def plan(self) -> Plan:

@@ -102,6 +102,11 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
             self.run_folder, self._maps, self.output_settings, self._method, self.config.scale
         )
 
+    def check(self) -> None:
+        """Refuses grey values that are not there, and labels that would be blended."""
+        self.check_grey(self.config.render.background, "render.background")
+        self.check_ids(self.config.render.interpolation, "render.interpolation")
+
     def plan(self) -> Plan:
         _, spec = self._canvas
         direct = all(source.direct for source in self.sources)

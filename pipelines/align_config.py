@@ -183,7 +183,9 @@ class RenderConfig(Section):
     interpolation: Literal["nearest", "linear", "cubic", "lanczos"] = Field(
         "linear", description="how a section is sampled"
     )
-    background: float = Field(0.0, description="grey value where there is no section")
+    background: float = Field(
+        0.0, allow_inf_nan=False, description="grey value where there is no section"
+    )
     contrast: Literal["none", "local", "clahe"] = Field(
         "none",
         description="even out contrast of what is drawn: by local mean and deviation, or by "

@@ -30,7 +30,9 @@ def numbers(graph: JobGraph, run: RunFolder, seconds: float) -> dict[str, Any]:
         "missing_sections": missing,
         "skipped_sections": [s for s in odd if s not in missing],
         "folded_cells": sum(r["folded"] or 0 for r in rows),
-        "flow_kept_median": _median([r["known"] for r in rows if r["known"] is not None]),
+        "flow_kept_median": _median(
+            [r["known"] for r in rows if r["known"] is not None and r["status"] != "start"]
+        ),
         "residual_median_px": _median(residual),
         "residual_max_px": max(residual, default=None),
         **fusing.numbers(graph, run, seconds, stage="render"),

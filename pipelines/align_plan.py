@@ -27,6 +27,9 @@ _NODES_PER_S = 150e3
 _RENDER_VOXELS_PER_S = 40e6
 # Float images that a measurement holds at once: two pyramids, their smooth versions, products.
 _FLOW_IMAGES = 24
+# What a turn that is refined costs beside a shift, and those that are tried.
+_TURNS, _ROUGH_IMAGES, _ROUGH_VOXELS_PER_S = 9, 40, 4e6
+_CLEANED_NODES_PER_S = 100e3
 # Of images of a pixel whose contrast is evened out.
 _EVENED_BYTES = 40
 
@@ -51,6 +54,8 @@ def plan(
     read = round(pairs * 2 * plane * size / min(flow.scales) ** 2)
     block_sections = min(config.mesh.block_sections, depth)
     window = math.prod(spec.shard[3:]) * size
+    rough = min(config.rough.longest_px, math.sqrt(plane)) ** 2
+    turns = 1 if config.rough.model == "translation" else _TURNS
     evened = 0 if config.render.contrast == "none" else _EVENED_BYTES * math.prod(spec.shard[3:])
     stages = [
         estimate.convert(tiles, needed=not all(s.direct for s in sources)),
@@ -60,8 +65,17 @@ def plan(
             depth * plane * size / _REDUCE_BYTES_PER_S,
         ),
         StagePlan(
+            "rough", depth if config.rough.model != "none" else 0,
+            round(depth * rough * size), 0, round(_ROUGH_IMAGES * 4 * rough),
+            depth * config.rough.gaps * turns * rough / _ROUGH_VOXELS_PER_S,
+        ),
+        StagePlan(
             "flow", depth * blocks, read, pairs * nodes * 20,
             round(_JAX_MEMORY + _FLOW_IMAGES * 4 * block), patches / _PATCH_VOXELS_PER_S / 10,
+        ),
+        StagePlan(
+            "clean", depth, pairs * nodes * 20, pairs * nodes * 8, 200 * nodes * len(flow.scales),
+            pairs * nodes / _CLEANED_NODES_PER_S,
         ),
         StagePlan(
             "mesh", math.ceil(depth / config.mesh.block_sections), pairs * nodes * 8,

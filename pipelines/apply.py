@@ -73,7 +73,10 @@ class ApplyJob(ListJob[ApplyConfig]):
         )
 
     def check(self) -> None:
-        """Refuses a volume that is not where the registered one was."""
+        """Refuses a volume that is not where the registered one was, grey values that are not
+        there, and labels that would be blended."""
+        self.check_grey(self.config.draw.background, "draw.background")
+        self.check_ids(self.config.draw.interpolation, "draw.interpolation")
         theirs = tuple(store.read_json(self.run_folder_of_map.sources)[-1][2])
         mine = self.tiles.tiles[0].shape
         if theirs != mine:

@@ -151,7 +151,10 @@ class BlendConfig(Section):
     """How overlapping tiles become one image."""
 
     mode: Literal["linear", "cosine", "mean", "max", "closest", "multiband"] = Field(
-        "linear", description="see the README for a picture of each"
+        "linear",
+        description="linear and cosine: weights that fall towards the border, straight or smooth; "
+        "mean, max; closest: the tile whose middle is nearest; multiband: coarse structures over "
+        "wide seams, fine ones over narrow ones",
     )
     interpolation: Literal["nearest", "linear", "cubic", "lanczos"] = Field(
         "linear", description="how a tile is sampled; lanczos in 2-D only"

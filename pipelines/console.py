@@ -166,11 +166,13 @@ def summary(outcome: Outcome) -> str:
     lines = [table(told).rstrip("\n")]
     if outcome.failures:
         rest = "the job stopped there" if outcome.stopped else "everything else is done"
-        lines.append(f"\n{len(outcome.failures)} keys failed; {rest}:")
+        failed = len(outcome.failures)
+        lines.append(f"\n{failed} key{'' if failed == 1 else 's'} failed; {rest}:")
         for failure in outcome.failures[:_MOST_FAILURES_SHOWN]:
             first = failure.cause.splitlines()[0] if failure.cause else failure.error
-            where = [ln.strip() for ln in failure.cause.splitlines()[1:] if "where:" in ln]
-            lines.append(f"  {failure.stage} {failure.key}: {first} {' '.join(where)}".rstrip())
+            where = [ln.split("where:")[1].strip() for ln in failure.cause.splitlines()[1:]
+                     if "where:" in ln]  # fmt: skip
+            lines.append(f"  {failure.stage} {failure.key}: {': '.join([first, *where])}")
         hidden = len(outcome.failures) - _MOST_FAILURES_SHOWN
         if hidden > 0:
             lines.append(f"  … and {hidden} more in run.json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
+from typing import get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -64,6 +65,15 @@ def _field(name: str, field: FieldInfo, default: object) -> Iterator[str]:
     yield textwrap.fill(
         field.description or "", 96, initial_indent=" " * 6, subsequent_indent=" " * 6
     )
+    for model in _models_in(field):
+        for inner, one in model.model_fields.items():
+            yield from _field(f"{name}[].{inner}", one, one.get_default())
+
+
+def _models_in(field: FieldInfo) -> list[type[BaseModel]]:
+    """The models of which a setting is a list."""
+    kinds = get_args(field.annotation)
+    return [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
 
 
 def _plain(value: object) -> str:
@@ -72,5 +82,7 @@ def _plain(value: object) -> str:
 
 def _kind(field: FieldInfo) -> str:
     kind = field.annotation
+    if _models_in(field):
+        return "a list"
     words = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
     return words.replace("typing.", "").replace("Literal", "").replace("NoneType", "None")

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from warpbeam.pipelines.config import JobConfig, TilesConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.plan import Plan
@@ -240,6 +242,9 @@ class Job(Command[Config]):
             "settings": self.config.result_settings(),
             "inputs": self.fingerprint(with_versions=False),
         }
+        place = store.local_path(self.config.output)
+        if place is not None and place.is_file():
+            raise _occupied(self.config.output, None, mine, got="a file")
         theirs = store.read_json(self.run_folder.owner)
         if theirs != mine:
             if theirs is not None and overwrite:
@@ -302,6 +307,32 @@ class ListJob(Job[Config]):
                 fix="choose one of these",
             )
 
+    def check_grey(self, value: float, name: str) -> None:
+        """Raises InputError where the setting `name` is a grey value that no pixel can have."""
+        dtype = np.dtype(self.tiles.dtype)
+        if dtype.kind in "iu":
+            limits = np.iinfo(dtype)
+            if value != round(value) or not limits.min <= value <= limits.max:
+                raise InputError(
+                    "a grey value does not fit the images",
+                    where=name,
+                    expected=f"a whole number from {limits.min} to {limits.max}, as {dtype} holds",
+                    got=f"{value:g}",
+                    fix="choose one of these",
+                )
+
+    def check_ids(self, interpolation: str, name: str) -> None:
+        """Raises InputError where what can only be labels would be blended."""
+        dtype = np.dtype(self.tiles.dtype)
+        if dtype.kind in "iu" and dtype.itemsize > 2 and interpolation != "nearest":
+            raise InputError(
+                "labels cannot be blended",
+                where=name,
+                expected=f"nearest, for {dtype}",
+                got=interpolation,
+                fix=f"set {name}=nearest",
+            )
+
 
 class TileJob(ListJob[OnTiles]):
     """A job on tiles that become one volume."""
@@ -350,8 +381,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _occupied(output: str, theirs: Any, mine: dict[str, Any]) -> InputError:
-    got = "files that warpbeam did not write"
+def _occupied(
+    output: str, theirs: Any, mine: dict[str, Any], got: str = "files that warpbeam did not write"
+) -> InputError:
     fix = "choose another output, or move these files away"
     if theirs is not None:
         got = f"a run with {_first_difference(theirs, mine)}"

@@ -20,7 +20,8 @@ _AXES = ("z", "y", "x")
 def move_points(
     source: str, target: str, through: Callable[[Points], Points], *, units: str
 ) -> int:
-    """Writes the file again with its points moved; empty where the map is not known.
+    """Writes the file again with its points moved; empty where the map is not known, and where a
+    row has no point.
 
     Args:
         source: CSV with columns z, y and x.
@@ -38,11 +39,10 @@ def move_points(
     if raw is None:
         raise _no_points(source, units, "no such file")
     rows = list(csv.DictReader(io.StringIO(raw.decode("utf-8-sig"))))
-    try:
-        points = np.array([[float(row[a]) for a in _AXES] for row in rows]).reshape(-1, 3)
-    except (KeyError, ValueError, TypeError) as cause:
-        raise _no_points(source, units, f"{type(cause).__name__} {cause}") from None
-    moved = through(points)
+    if rows and not set(_AXES) <= set(rows[0]):
+        raise _no_points(source, units, f"columns {', '.join(map(str, rows[0]))}")
+    points = np.array([_point(row, f"{source}, row {k}", units) for k, row in enumerate(rows, 1)])
+    moved = through(points.reshape(-1, 3))
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else list(_AXES), lineterminator="\n")
     writer.writeheader()
@@ -53,6 +53,14 @@ def move_points(
         )
     store.write_bytes(target, out.getvalue().encode())
     return int((~np.isfinite(moved).all(axis=1)).sum())
+
+
+def _point(row: dict[str, str], where: str, units: str) -> list[float]:
+    texts = [(row[axis] or "").strip() for axis in _AXES]
+    try:
+        return [float(text) if text else np.nan for text in texts]
+    except ValueError:
+        raise _no_points(where, units, ", ".join(texts)) from None
 
 
 def _no_points(source: str, units: str, got: str) -> InputError:

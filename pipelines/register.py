@@ -241,6 +241,7 @@ class RegisterJob(ListJob[RegisterConfig]):
     def check(self) -> None:
         """Refuses channels, landmarks and engines that are not there."""
         _ = self._landmarks
+        self.check_grey(self.config.draw.background, "draw.background")
         if self._dense:
             self._dense.extra.require("engine", otherwise="match")
         given = self.config.volumes

@@ -196,7 +196,9 @@ class DrawConfig(Section):
     interpolation: Literal["nearest", "linear", "cubic"] = Field(
         "linear", description="nearest for labels; integers stay integers"
     )
-    background: float = Field(0.0, description="grey value where there is no moving volume")
+    background: float = Field(
+        0.0, allow_inf_nan=False, description="grey value where there is no moving volume"
+    )
     tiff: bool = Field(False, description="store the volume as volume.ome.tif too")
 
 

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+
 from warpbeam.kernels.montage.pair import strip_boxes
 from warpbeam.pipelines import estimate, fusing
 from warpbeam.pipelines.config import StitchConfig
@@ -143,18 +145,13 @@ class StitchJob(TileJob[StitchConfig]):
         """2 where positions need not be exact and half of the overlaps is enough to go by."""
         if not self.config.elastic.enabled:
             return 1
-        links = (
-            strip_boxes(
-                fixed.shape, other.source.shape, offset=other.offset, search=(0,) * self.tiles.ndim
-            )
-            for _, (fixed, beside, _) in list_links(self.sources, full)
-            for other in beside
-        )
-        narrow = [min(a.shape[-2:]) for a, _ in itertools.islice(links, _LOOKED_AT)]
+        narrow = [min(s[-2:]) for s in itertools.islice(self._overlaps(full), _LOOKED_AT)]
         return 2 if narrow and statistics.median(narrow) >= _WIDE_PX else 1
 
     def check(self) -> None:
-        """Refuses tiles of which no two overlap: there would be nothing to solve."""
+        """Refuses tiles of which no two overlap, or too little for the patches of `elastic`: there
+        would be nothing to solve."""
+        super().check()
         if len(self.tiles) > 1 and not any(
             True for _ in list_links(self.sources, self.link_settings)
         ):
@@ -166,6 +163,27 @@ class StitchJob(TileJob[StitchConfig]):
                 fix="check the positions and their unit, input.voxel_um, input.overlap, and "
                 "input.flip_y, input.flip_x, input.swap_xy; or use `warpbeam fuse`",
             )
+
+        patch = self.overlap_settings.patch
+        if self.config.elastic.enabled and not any(
+            np.all(2 * np.array(shape) >= patch) for shape in self._overlaps(self.link_settings)
+        ):
+            raise InputError(
+                "patches are larger than the overlaps",
+                where="elastic.patch_px, elastic.patch_z_px",
+                expected="at most about the width of an overlap",
+                got=" x ".join(map(str, patch)),
+                fix="choose smaller patches",
+            )
+
+    def _overlaps(self, settings: LinkSettings) -> Iterator[tuple[int, ...]]:
+        """Shapes of the nominal overlaps of neighbours."""
+        for _, (fixed, beside, _) in list_links(self.sources, settings):
+            for other in beside:
+                yield strip_boxes(
+                    fixed.shape, other.source.shape, offset=other.offset,
+                    search=(0,) * self.tiles.ndim,
+                )[0].shape  # fmt: skip
 
     def plan(self) -> Plan:
         shared = fusing.plan(self.run_folder, self.config, self.tiles, self.sources)

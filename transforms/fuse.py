@@ -203,17 +203,19 @@ class FuseShard:
     def _view(
         self, source: TileSource, matrix: affine.Matrix, window: Box, channel: int
     ) -> view.TileView:
+        pixels, mask = self._tiles.valid(source, channel, window)
         return view.TileView(
-            self._tiles.pixels(source, channel, window),
+            pixels,
             window,
             source.shape,
             matrix,
-            self._tiles.mask(source, window),
+            mask,
             self._shading.of(TileKey(*source.key), channel),
             self._bends.of(source.key),
         )
 
 
 def brightness(sample: np.ndarray[Any, Any]) -> list[float]:
-    """The quantiles of a sample of the covered voxels; empty where there is none."""
+    """The quantiles of a sample of the covered voxels; empty where none is known."""
+    sample = sample[np.isfinite(sample)]
     return np.quantile(sample, _QUANTILES).tolist() if sample.size else []

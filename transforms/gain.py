@@ -88,8 +88,7 @@ class MeasureLevels:
         window = source_box(np.linalg.inv(matrix), shape, box, reach("linear"))
         if not window:
             return None
-        pixels = self._tiles.pixels(tile.source, channel, window)
-        mask = self._tiles.mask(tile.source, window)
+        pixels, mask = self._tiles.valid(tile.source, channel, window)
         shading = self._shading.of(TileKey(*tile.source.key), channel)
         return warp(TileView(pixels, window, shape, matrix, mask, shading), box)
 

@@ -120,6 +120,17 @@ class TileReader:
         # Often one file masks every tile of a camera, so whole masks are kept.
         return None if source.mask is None else self._masks(source.mask)[box.slices]
 
+    def valid(self, source: TileSource, channel: int, box: Box) -> tuple[Pixels, Pixels | None]:
+        """The voxels of a box, and which are valid, None for all: those of the mask that are
+        finite. What is not finite is 0."""
+        pixels, mask = self.pixels(source, channel, box), self.mask(source, box)
+        if pixels.dtype.kind == "f":
+            finite = np.isfinite(pixels)
+            if not finite.all():
+                pixels = np.where(finite, pixels, np.zeros((), pixels.dtype))
+                mask = finite if mask is None else mask & finite
+        return pixels, mask
+
 
 def _read_whole_mask(ref: Ref) -> Pixels:
     return images.read(ImageRef(*ref)) > 0

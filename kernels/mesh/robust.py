@@ -103,7 +103,8 @@ def relax_robust(
         if step <= tolerance_px:
             break
     energy = mesh.value(offsets, *merged)
-    return RobustMesh(np.where(held, offsets, np.nan), kept, noise, energy, step <= tolerance_px)
+    spread = _scale(_squared(offsets, target), share * kept, 0.0)
+    return RobustMesh(np.where(held, offsets, np.nan), kept, spread, energy, step <= tolerance_px)
 
 
 def _checked(

@@ -37,7 +37,7 @@ class SectionPixels:
     def read(self, source: TileSource, channel: int, box: Box) -> Pixels:
         """The pixels of a box of a section, of its own type."""
         around = support(box, self._how, self._size) & Box.of_shape(source.shape)
-        pixels, mask = self._tiles.pixels(source, channel, around), self._tiles.mask(source, around)
+        pixels, mask = self._tiles.valid(source, channel, around)
         if self._how != "none":
             grey = self._range(source, channel, pixels.dtype)
             known = _with_nan(pixels, mask)
@@ -51,8 +51,7 @@ class SectionPixels:
         """The range of a section, as far as its type reaches."""
 
         def known(box: Box) -> Float32[np.ndarray, "y x"]:
-            pixels = self._tiles.pixels(source, channel, box)
-            return _with_nan(pixels, self._tiles.mask(source, box))
+            return _with_nan(*self._tiles.valid(source, channel, box))
 
         low, high = sampled_range(known, source.shape)
         if np.issubdtype(dtype, np.integer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.images import ImageInfo, ImageRef, read
@@ -56,6 +56,8 @@ def assemble(rows: Sequence[Row], options: TileOptions, source: str) -> TileList
             got="none",
             fix="give another list or folder",
         )
+    if options.whole:
+        rows = [_whole_section(row) for row in rows]
     refs = [ImageRef(row.file, row.series) for row in rows]
     _check_twice(rows)
     infos = probe_all(refs)
@@ -70,6 +72,12 @@ def assemble(rows: Sequence[Row], options: TileOptions, source: str) -> TileList
         tiles.append(_tile(key, parts, matrices.get(key), voxel, extent, options))
     run_all(lambda t: check_mask(t.mask, t.shape) if t.mask else None, tiles)
     return TileList(tuple(sorted(tiles, key=sort_key)), channels, voxel)
+
+
+def _whole_section(row: Row) -> Row:
+    if row.position is None and row.matrix is None:
+        row = replace(row, position=(0.0, 0.0))
+    return replace(row, tile=row.section) if row.tile is None else row
 
 
 def _check_twice(rows: Sequence[Row]) -> None:

@@ -26,6 +26,8 @@ class TileOptions:
         swap_xy: the stage's x runs along the image's y; applied before the flips.
         transforms: JSON file of known matrices, {"key": {"matrix": [[...]]}}; a key is a
             file name, a file name without its suffix, a tile's name, or time/section/tile.
+        whole: the images are whole sections: without a position they lie at 0, and without a name
+            they are their section.
     """
 
     format: str | None = None
@@ -40,3 +42,4 @@ class TileOptions:
     flip_x: bool = False
     swap_xy: bool = False
     transforms: str | None = None
+    whole: bool = False

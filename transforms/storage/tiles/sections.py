@@ -37,7 +37,7 @@ def read_sections(source: str, *, options: TileOptions | None = None) -> TileLis
         InputError: anything wrong with the stack or its files.
     """
     chosen = options or TileOptions()
-    flat = replace(chosen, voxel_um=_in_plane(chosen.voxel_um))
+    flat = replace(chosen, voxel_um=_in_plane(chosen.voxel_um), whole=True)
     if not exists(source) and "|" not in source:
         raise InputError(
             "a stack of sections does not exist",
@@ -161,7 +161,7 @@ def _checked(tiles: TileList, options: TileOptions, source: str) -> TileList:
                 where=f"section {section}, time {time} of {source}",
                 expected="one image per section",
                 got=", ".join(t.tile for t in group[:4]),
-                fix="stitch the sections first: `warpbeam stitch`",
+                fix="give each its number in a column `section`, or stitch the tiles first",
             )
     if len(tiles.montages()) < 2:
         raise InputError(
