@@ -115,16 +115,18 @@ def test_points_go_where_the_pixels_under_them_go(aligned, tmp_path):
         tifffile.imwrite(spots / path.name, dot.astype(np.float32), photometric="minisblack")
         section = int("".join(c for c in path.stem if c.isdigit()))
         rows.append(f"p{number},{section},{at[0]},{at[1]}")
-    (tmp_path / "points.csv").write_text("\n".join(rows) + "\nfar,999,5,5\nout,0,-4000,5\n")
+    (tmp_path / "points.csv").write_text(
+        "\n".join(rows) + "\nfar,999,5,5\nout,0,-4000,5\nlost,,,\n"
+    )
     apply(aligned, spots, tmp_path / "drawn")
     moved = tmp_path / "moved.csv"
     status = cli.main(
         ["align", str(tmp_path / "points.csv"), str(moved), "--apply", str(aligned / "aligned")]
     )
-    assert status == 1  # two of them have no place
+    assert status == 1  # three of them have no place
     drawn = pixels(tmp_path / "drawn").astype(float)
     lines = [line.split(",") for line in moved.read_text().splitlines()[1:]]
-    assert [line[0] for line in lines] == ["p0", "p1", "p2", "p3", "far", "out"]
+    assert [line[0] for line in lines] == ["p0", "p1", "p2", "p3", "far", "out", "lost"]
     assert all(line[1:] == ["", "", ""] for line in lines[4:])
     for _, *place in lines[:4]:
         z, *wanted = map(float, place)
@@ -172,8 +174,20 @@ def test_points_need_their_columns_and_a_file_to_go_to(aligned, tmp_path, capsys
     run = str(aligned / "aligned")
     assert cli.main(["align", str(tmp_path / "bad.csv"), "m.csv", "--apply", run]) == 2
     assert "columns z, y and x" in capsys.readouterr().err
+    (tmp_path / "odd.csv").write_text("z,y,x\n0,1,2\n0,one,2\n")
+    assert cli.main(["align", str(tmp_path / "odd.csv"), "m.csv", "--apply", run]) == 2
+    assert "odd.csv, row 2" in capsys.readouterr().err
     assert cli.main(["align", str(tmp_path / "bad.csv"), "--apply", run]) == 2
     assert "warpbeam align POINTS.csv MOVED.csv --apply RUN" in capsys.readouterr().err
+
+
+def test_labels_are_not_blended(aligned, tmp_path):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for path in sections_of(aligned):
+        tifffile.imwrite(labels / path.name, tifffile.imread(path).astype(np.uint32))
+    with pytest.raises(InputError, match="labels cannot be blended"):
+        apply(aligned, labels, tmp_path / "out")
 
 
 def test_running_again_does_nothing(aligned, tmp_path):

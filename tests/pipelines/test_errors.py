@@ -192,6 +192,41 @@ def test_a_channel_that_is_not_there(tiles, tmp_path, refused):
     assert "0 to 0" in refused("stitch", tiles, tmp_path / "out", *HERE, "--set", "link.channel=1")
 
 
+@pytest.fixture
+def sections(tmp_path):
+    folder = tmp_path / "sections"
+    folder.mkdir()
+    for k in range(3):
+        write_tiff(folder / f"s{k}.tif", np.full((200, 200), k, np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [
+        ("render.background=-1", "from 0 to 255"),
+        ("render.background=77.6", "whole number"),
+        ("render.background=.nan", "finite"),
+        ("mesh.skip=[99]", "sections 0 to 2"),
+        ("flow.patch_px=300", "at most 200 px"),
+    ],
+)
+def test_settings_that_fit_no_section(sections, tmp_path, refused, setting, word):
+    assert word in refused("align", sections, tmp_path / "out", "--set", setting)
+
+
+def test_an_output_that_is_a_file(sections, tmp_path, refused):
+    (tmp_path / "file").write_text("mine")
+    assert "a file" in refused("align", sections, tmp_path / "file", output=tmp_path / "none")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_patches_that_no_overlap_holds(tiles, tmp_path, refused):
+    settings = ["--set", "elastic.enabled=true", "--set", "elastic.patch_px=64"]
+    error = refused("stitch", tiles, tmp_path / "out", *HERE, *settings)
+    assert "larger than the overlaps" in error
+
+
 def test_lanczos_of_volumes(tmp_path, refused, job):
     rows = []
     for k in range(2):

@@ -70,6 +70,24 @@ def test_the_pyramid_is_the_mean(mosaic):
         np.testing.assert_array_equal(fine, expected)
 
 
+def test_what_is_not_a_number_hides_nothing(tmp_path):
+    """It is no data: the other tile shows there, and nothing where there is no other one."""
+    rng = np.random.default_rng(3)
+    truth = rng.uniform(100, 200, (60, 100)).astype(np.float32)
+    rows = []
+    for k, left in enumerate((0, 40)):
+        tile = truth[:, left : left + 60].copy()
+        tile[20:30, 5:15] = np.nan  # of the second one in the overlap
+        tile[0, 59] = np.inf
+        write_tiff(tmp_path / f"{k}.tif", tile)
+        rows.append({"file": f"{k}.tif", "y": 0, "x": left})
+    fuse(write_list(tmp_path / "tiles.csv", rows), tmp_path / "run")
+    found = pixels(tmp_path / "run")[0, 0, 0]
+    expected = truth.copy()
+    expected[20:30, 5:15] = expected[0, 99] = 0
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_bright_borders_are_kept_out_of_the_overlaps(tmp_path):
     """Two tiles with an edge of 10 px as a charged section has it, 30 px of overlap."""
     for k in range(2):

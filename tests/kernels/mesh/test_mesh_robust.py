@@ -84,7 +84,7 @@ def test_of_several_references_the_wrong_one_loses():
     assert errors(found.offsets, truth)[1] < 0.5
     assert not found.kept[2, 5:15, 5:15].any()
     assert not found.kept[0, :3].any()
-    assert found.scale_px == pytest.approx(0.3)  # the least that is believed
+    assert 0.13 < found.scale_px < 0.2  # what is left, though no target is believed so well
 
 
 def test_a_reference_without_any_target_is_allowed():

@@ -79,3 +79,16 @@ def test_values_do_not_wrap(tmp_path, dtype):
     found = pixels.read(one, 0, Box.of_shape(SHAPE))
     assert found[150, 200] == found.max()
     assert found[151, 201] == found.min()
+
+
+@pytest.mark.parametrize("how", ["none", "local", "clahe"])
+def test_what_is_not_a_number_is_background(tmp_path, how):
+    image = section("float32")
+    image[40:90, 50:140] = np.nan
+    one = source(tmp_path, image)
+    found = SectionPixels(RunFolder(str(tmp_path / "run")), 7.0, how, 64).read(
+        one, 0, Box((30, 30), (120, 160))
+    )
+    hidden = np.isnan(image[30:120, 30:160])
+    assert (found[hidden] == 7).all()
+    assert np.isfinite(found).all()

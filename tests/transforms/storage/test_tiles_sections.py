@@ -33,6 +33,20 @@ def test_the_number_in_which_names_differ_is_the_section(tmp_path, names, expect
     assert numbers(read_sections(write(tmp_path, names))) == expected
 
 
+def test_a_list_of_sections_needs_no_positions(tmp_path):
+    write(tmp_path, ["a.tif", "b.tif", "c.tif", "d.tif", "m.tif"])
+    lines = ["file,section,channel,mask", *(f"{n}.tif,{s},{c},m.tif" for n, s, c in
+             (("a", 7, "dapi"), ("b", 7, "gfp"), ("c", 9, "dapi"), ("d", 9, "gfp")))]  # fmt: skip
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    found = read_sections(str(tmp_path / "list.csv"))
+    assert numbers(found) == [7, 9]
+    assert found.channels == ("dapi", "gfp")
+    assert {tile.position for tile in found} == {(0.0, 0.0)}
+    (tmp_path / "list.csv").write_text("file\na.tif\nb.tif\n")
+    with pytest.raises(InputError, match="column `section`"):
+        read_sections(str(tmp_path / "list.csv"))
+
+
 def test_files_come_in_the_order_of_their_numbers(tmp_path):
     tiles = read_sections(write(tmp_path, ["a10.tif", "a9.tif"]))
     assert [t.images[0].file.rsplit("/", 1)[-1] for t in tiles] == ["a9.tif", "a10.tif"]
