@@ -5,16 +5,30 @@ One frozen model per job; `settings` reads them. Defaults live here and nowhere 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Section(BaseModel):
     """A group of settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+
+def positive(voxel_um: Any) -> Any:
+    """A size of voxels, one number or several, or None.
+
+    Raises:
+        ValueError: one of them is not a positive, finite number.
+    """
+    if voxel_um is not None:
+        sizes = voxel_um if isinstance(voxel_um, tuple) else (voxel_um,)
+        if not all(0 < size < math.inf for size in sizes):
+            raise ValueError(f"voxels have positive sizes, got {voxel_um}")
+    return voxel_um
 
 
 class InputConfig(Section):
@@ -44,6 +58,11 @@ class InputConfig(Section):
     transforms: str | None = Field(
         None, description="transforms.json with a matrix per tile, joined to the tile list"
     )
+
+    @field_validator("voxel_um")
+    @classmethod
+    def _positive(cls, value: Any) -> Any:
+        return positive(value)
 
 
 class LinkConfig(Section):

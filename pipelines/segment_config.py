@@ -65,9 +65,7 @@ class ThresholdConfig(Section):
     sd_factor: float = Field(
         3.5, ge=0, le=100, description="standard deviations above the mean, for sd_from_mean"
     )
-    manual: float = Field(
-        0.0, ge=0, description="the grey value above which objects lie, for manual"
-    )
+    manual: float = Field(0.0, description="the grey value above which objects lie, for manual")
     block_px: int = Field(
         51, ge=3, le=1001, description="neighbourhood of local and sauvola, an odd number of px"
     )
@@ -130,6 +128,14 @@ class ObjectsConfig(Section):
     apart_px: float = Field(
         0.0, ge=0, description="leave out both of two objects whose centroids are so close, px"
     )
+
+    @model_validator(mode="after")
+    def _some_size(self) -> Self:
+        if self.smallest + 1 >= self.largest:
+            raise ValueError(
+                f"no object is larger than {self.smallest} and smaller than {self.largest} pixels"
+            )
+        return self
 
 
 class PunctaConfig(Section):

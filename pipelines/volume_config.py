@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from warpbeam.pipelines.config import JobConfig, Section
+from warpbeam.pipelines.config import JobConfig, Section, positive
 
 Triple = tuple[float, float, float]
 WholeTriple = tuple[int, int, int]
@@ -21,6 +21,11 @@ class VolumeImageConfig(Section):
     voxel_um: Triple | None = Field(
         None, description="zyx size of a voxel in micrometres; else what the file says"
     )
+
+    @field_validator("voxel_um")
+    @classmethod
+    def _positive(cls, value: Triple | None) -> Triple | None:
+        return positive(value)
 
 
 class GreyConfig(Section):

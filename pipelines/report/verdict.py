@@ -27,7 +27,7 @@ class Verdict:
 def judge(run: Run) -> Verdict:
     """The verdict on a run."""
     trouble = failures(run)
-    look = [*_rejected(run), *_islands(run), *_visible(run)]
+    look = [*_rejected(run), *_islands(run), *_visible(run), *_unbent(run)]
     fine = _agreement(run) if run.links else _placed_as_given(run)
     level = "incomplete" if trouble else "look" if look else "good"
     return Verdict(level, (*trouble, *fine, *look))
@@ -74,6 +74,13 @@ def _placed_as_given(run: Run) -> list[str]:
     tiles, share = len(run.placed), run.numbers.get("covered_fraction")
     covered = f" They cover {100 * share:.1f} % of the canvas." if share is not None else ""
     return [f"{count(tiles, 'tile')} fused where the tile list has them.{covered}"]
+
+
+def _unbent(run: Run) -> list[str]:
+    if run.numbers.get("points") != 0:
+        return []
+    return ["No point of any overlap was believed, so no tile bends: look at elastic.patch_px, "
+            "elastic.search_px and elastic.min_peak_ratio."]  # fmt: skip
 
 
 def _rejected(run: Run) -> list[str]:

@@ -14,6 +14,7 @@ from warpbeam.pipelines.config import (
 from warpbeam.pipelines.register_config import RegisterConfig
 from warpbeam.pipelines.segment_config import SegmentConfig
 from warpbeam.pipelines.settings import field_names, load, parse_settings
+from warpbeam.pipelines.volume_config import SegmentVolumeConfig
 from warpbeam.transforms.storage.errors import InputError
 
 GIVEN = {"tiles": "t.csv", "output": "out"}
@@ -64,6 +65,25 @@ def test_text_needs_no_quotes(tmp_path, field, text, expected):
         path = tmp_path / "job.yaml"
         path.write_text(f"plate: p.csv\noutput: out\n{section}:\n  {name}: {text}\n")
         assert load(SegmentConfig, str(path), {}) == config
+
+
+@pytest.mark.parametrize("size", ["0", "-1", ".inf", "[1, 0, 1]"])
+@pytest.mark.parametrize(
+    ("model", "name", "given"),
+    [
+        (StitchConfig, "input.voxel_um", GIVEN),
+        (SegmentVolumeConfig, "input.voxel_um", {"image": "i.tif", "output": "out"}),
+    ],
+)
+def test_voxels_have_a_size(model, name, given, size):
+    with pytest.raises(InputError, match="bad value"):
+        load(model, None, given | parse_settings([f"{name}={size}"]))
+
+
+def test_some_object_has_the_size_that_is_wanted():
+    given = {"plate": "p.csv", "output": "out", "objects.smallest": 60, "objects.largest": 61}
+    with pytest.raises(InputError, match="bad value"):
+        load(SegmentConfig, None, given)
 
 
 def test_a_list_that_is_not_closed_is_refused():

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,6 +117,14 @@ def test_verdict_names_islands(run):
         "2 tiles in 1 island lie where the stage says, because no believed link joins them to "
         "the rest." in verdict.sentences
     )
+
+
+def test_verdict_of_tiles_that_should_bend_and_do_not(run):
+    numbers = {**run.numbers, "points": 0, "tiles_bent": 0}
+    verdict = judge(replace(run, summary={**run.summary, "numbers": numbers}))
+    assert verdict.level == "look"
+    assert "so no tile bends" in verdict.sentences[-1]
+    assert "bend" not in " ".join(judge(run).sentences)
 
 
 def test_verdict_names_failed_keys_first(run):

@@ -16,6 +16,7 @@ from warpbeam.pipelines.segment_config import SegmentConfig
 from warpbeam.transforms.storage import tables
 from warpbeam.transforms.storage.database.connect import engine
 from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.plate import Selection, read_plate
 
 MASK = "masks/experiment/{well}/{well}_T{time}_{tile}_nuclei_ENCODED.tif"
 
@@ -109,6 +110,23 @@ def test_plates_are_valid_ome_zarr(plate):
 def test_an_ome_zarr_plate_is_segmented_as_its_images_are(plate, tmp_path):
     segment(plate[1] / "plates" / "experiment.ome.zarr", tmp_path / "run")
     assert masks_of(tmp_path / "run") == masks_of(plate[1])
+
+
+def test_a_part_of_a_plate_keeps_its_numbers(plate, tmp_path):
+    """Written as OME-Zarr and read again; whatever its experiment is called, inside the run."""
+    folder = plate[0].parent
+    rows = [
+        {"experiment": "../a/b", "well": "A1", "timepoint": t, "tile": k, "channel": "nuclei",
+         "file": str(folder / f"A1_T{t}_{k}_nuclei.tif")}
+        for t in (0, 1) for k in (1, 2)
+    ]  # fmt: skip
+    table = write_rows(tmp_path / "plate.csv", rows)
+    select = {"timepoints": "T1", "tile": 2}
+    segment(table, tmp_path / "part", select=select)
+    assert {p.name for p in tmp_path.iterdir()} == {"plate.csv", "part"}
+    (stored,) = (tmp_path / "part" / "plates").iterdir()
+    found = read_plate(str(stored), Selection())
+    assert [(s.key.experiment, s.key.name) for s in found.sites] == [("../a/b", "A1_T1_2")]
 
 
 def test_the_database_of_a_run_is_the_plate_it_was_made_of(plate, tmp_path, monkeypatch):

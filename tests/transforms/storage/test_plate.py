@@ -95,6 +95,19 @@ def test_one_well_in_several_spellings_is_one(tmp_path):
     assert len(read_plate(table, Selection(wells="A001")).sites) == 3
 
 
+def test_tables_of_pandas_are_read(tmp_path):
+    """With an index of rows that were taken out, and NaN for what is missing."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((50, 60), np.uint16))
+    columns = {"well": ["A1"], "file": ["a.tif"], "hours": [float("nan")],
+               "__index_level_0__": [7]}  # fmt: skip
+    parquet.write_table(pa.table(columns), tmp_path / "plate.parquet")
+    (site,) = read_plate(str(tmp_path / "plate.parquet"), Selection()).sites
+    assert (site.key.well, site.hours) == ("A1", None)
+
+
 def test_a_folder_with_a_pattern_is_the_same_plate(tmp_path):
     table = write_plate(tmp_path)
     pattern = PlateOptions(pattern="{well}_T{timepoint}_{tile}_{channel}.tif")
@@ -173,6 +186,9 @@ def test_columns_that_are_not_known(tmp_path):
         read_plate(str(table), Selection())
     with pytest.raises(InputError, match="no column file"):
         read_plate(str(write_rows(tmp_path / "p.csv", [{"well": "A1"}])), Selection())
+    (tmp_path / "twice.csv").write_text("well,file,file\nA1,a.tif,b.tif\n")
+    with pytest.raises(InputError, match="two columns file"):
+        read_plate(str(tmp_path / "twice.csv"), Selection())
     with pytest.raises(InputError, match="no image is left"):
         read_plate(str(write_plate(tmp_path / "p")), Selection(tile=9))
     with pytest.raises(InputError, match="a plate does not exist"):

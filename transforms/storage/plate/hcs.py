@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from urllib.parse import quote
 
 import numpy as np
 
@@ -36,8 +37,12 @@ class PlateSettings:
     times: tuple[int, ...]
 
 
+# An attribute of a plate: the numbers of its times, which OME-Zarr counts from 0.
+TIMEPOINTS = "warpbeam_timepoints"
+
+
 def plate_uri(run: str, experiment: str) -> str:
-    return store.join(run, "plates", f"{experiment}.ome.zarr")
+    return store.join(run, "plates", f"{quote(experiment, safe=' ')}.ome.zarr")
 
 
 def create_field(run: str, settings: PlateSettings, sites: Sequence[Site]) -> None:
@@ -67,7 +72,8 @@ def create_plate(run: str, settings: PlateSettings, plate: Plate, experiment: st
                      ngff.in_version(version, {"well": {"images": images}}))  # fmt: skip
     places = [well_place(well, root) for well in wells]
     rows, columns = (sorted({p[axis] for p in places}) for axis in (0, 1))
-    _write_group(root, version, ngff.in_version(version, {"plate": {
+    numbers = {TIMEPOINTS: list(settings.times)}
+    _write_group(root, version, numbers | ngff.in_version(version, {"plate": {
         "name": experiment,
         "version": version,
         "acquisitions": [{"id": 0}],

@@ -11,6 +11,7 @@ from typing import Any
 from warpbeam.transforms.storage import ngff, store
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.images.source import join, list_files
+from warpbeam.transforms.storage.plate.hcs import TIMEPOINTS
 from warpbeam.transforms.storage.plate.selection import well_place
 from warpbeam.transforms.storage.tiles.pattern import compile_pattern
 from warpbeam.transforms.storage.tiles.rows import nearest, number, whole_number
@@ -23,6 +24,8 @@ COLUMNS = (
 )  # fmt: skip
 _NUMBERS, _NAMES = ("timepoint", "tile"), ("experiment", "well", "channel")
 _INDICES = ("file_series", "file_channel", "file_time", "file_plane")
+# Of a table that pandas wrote after it took rows out.
+_INDEX = "__index_level_"
 DEFAULT_EXPERIMENT = "experiment"
 
 
@@ -54,7 +57,7 @@ def table_rows(path: str, folder: str) -> list[PlateRow]:
     """
     header, found = records(path)
     for name in header:
-        if name not in COLUMNS:
+        if name not in COLUMNS and not name.startswith(_INDEX):
             raise InputError(
                 f"a plate table has an unknown column{nearest(name, COLUMNS)}",
                 where=f"{path}, column {name!r}",
@@ -62,22 +65,22 @@ def table_rows(path: str, folder: str) -> list[PlateRow]:
                 got=f"columns {', '.join(header)}",
                 fix="rename the column, or take it out",
             )
-    for name in NEEDED:
-        if name not in header:
+    for name in {*header, *NEEDED}:
+        if header.count(name) != 1:
             raise InputError(
-                f"a plate table has no column {name}",
+                f"a plate table has {'two columns' if name in header else 'no column'} {name}",
                 where=f"{path}, header",
-                expected=f"at least the columns {', '.join(NEEDED)}",
+                expected=f"the columns {', '.join(NEEDED)}, and each once",
                 got=f"columns {', '.join(header)}",
-                fix="add the column",
+                fix="take one out" if name in header else "add the column",
             )
     return [_row(cells, f"{path}, row {k}", folder) for k, cells in enumerate(found, start=1)]
 
 
 def _row(cells: Any, where: str, folder: str) -> PlateRow:
     def text(name: str, default: str) -> str:
-        value = cells.get(name)
-        return default if value is None or str(value).strip() == "" else str(value).strip()
+        value = str(cells.get(name) if cells.get(name) is not None else "").strip()
+        return default if value in ("", "nan", "NaN") else value  # as pandas writes what is missing
 
     def index(name: str) -> int:
         return whole_number(text(name, "0"), where=where, field=name)
@@ -134,18 +137,29 @@ def is_hcs(uri: str) -> bool:
 
 
 def hcs_rows(uri: str) -> Iterator[PlateRow]:
-    """A row per channel and time of every field of an OME-Zarr plate; fields count from 1."""
+    """A row per channel and time of every field of an OME-Zarr plate.
+
+    Fields have the numbers of their paths, or count from 1 where one is 0 or no number; times
+    count from 0 where the plate does not name them.
+    """
     plate = _ome(uri)["plate"]
+    group = ngff.read_group(uri)
+    named = group[1].get(TIMEPOINTS, []) if group is not None else []
     experiment = str(plate.get("name") or os.path.basename(uri.rstrip("/")).split(".")[0])
     for well in plate["wells"]:
         place = store.join(uri, well["path"])
-        for tile, image in enumerate(_ome(place)["well"]["images"], start=1):
+        images = _ome(place)["well"]["images"]
+        paths = [str(image["path"]) for image in images]
+        numbered = all(path.isdigit() and int(path) for path in paths)
+        for tile, image in enumerate(images, start=1):
             field = store.join(place, image["path"])
             channels, times = _extent(field)
             for channel, label in enumerate(channels):
                 for time in range(times):
                     yield PlateRow(
-                        field, experiment, well["path"].replace("/", ""), time, label, tile, field,
+                        field, experiment, well["path"].replace("/", ""),
+                        named[time] if len(named) == times else time, label,
+                        int(image["path"]) if numbered else tile, field,
                         None, (0, channel, time, None),
                     )  # fmt: skip
 
