@@ -145,7 +145,8 @@ class StitchJob(TileJob[StitchConfig]):
         """2 where positions need not be exact and half of the overlaps is enough to go by."""
         if not self.config.elastic.enabled:
             return 1
-        narrow = [min(s[-2:]) for s in itertools.islice(self._overlaps(full), _LOOKED_AT)]
+        nominal = replace(full, search=(0,) * self.tiles.ndim)
+        narrow = [min(s[-2:]) for s in itertools.islice(self._overlaps(nominal), _LOOKED_AT)]
         return 2 if narrow and statistics.median(narrow) >= _WIDE_PX else 1
 
     def check(self) -> None:
@@ -177,13 +178,12 @@ class StitchJob(TileJob[StitchConfig]):
             )
 
     def _overlaps(self, settings: LinkSettings) -> Iterator[tuple[int, ...]]:
-        """Shapes of the nominal overlaps of neighbours."""
+        """Shapes of the parts of tiles that may lie on a neighbour."""
         for _, (fixed, beside, _) in list_links(self.sources, settings):
             for other in beside:
                 yield strip_boxes(
-                    fixed.shape, other.source.shape, offset=other.offset,
-                    search=(0,) * self.tiles.ndim,
-                )[0].shape  # fmt: skip
+                    fixed.shape, other.source.shape, offset=other.offset, search=settings.search
+                )[0].shape
 
     def plan(self) -> Plan:
         shared = fusing.plan(self.run_folder, self.config, self.tiles, self.sources)

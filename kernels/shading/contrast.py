@@ -52,7 +52,7 @@ def evened(
         image: NaN = no data, and stays so. A part of an image is right where its `support` is in
             the part, or where the whole image ends.
         how: "none"; "local": the distance from the local mean in local standard deviations, of
-            which the range holds 8; "clahe": contrast-limited adaptive histogram equalisation
+            which the range holds 6; "clahe": contrast-limited adaptive histogram equalisation
             (Zuiderveld 1994, Graphics Gems IV) to 256 values.
         size_px: of the tiles of "clahe"; four standard deviations of the Gaussian neighbourhoods
             of "local".

@@ -222,7 +222,7 @@ def test_an_output_that_is_a_file(sections, tmp_path, refused):
 
 
 def test_patches_that_no_overlap_holds(tiles, tmp_path, refused):
-    settings = ["--set", "elastic.enabled=true", "--set", "elastic.patch_px=64"]
+    settings = ["--set", "elastic.enabled=true", "--set", "elastic.patch_px=128"]
     error = refused("stitch", tiles, tmp_path / "out", *HERE, *settings)
     assert "larger than the overlaps" in error
 
