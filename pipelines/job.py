@@ -150,6 +150,15 @@ class Job(Command[Config]):
     def fingerprint(self, *, with_versions: bool = True) -> str:
         """Of the input, with or without the versions of its files."""
 
+    def shared_inputs(self) -> str:
+        """Of the input, what the units of all stages depend on besides what they say themselves."""
+        return self.fingerprint(with_versions=False)
+
+    def continues(self, theirs: dict[str, Any]) -> bool:
+        """Whether this job goes on with a run that worked on less than is there now; `theirs` says
+        what it was."""
+        return False
+
     @abstractmethod
     def save_inputs(self) -> None:
         """Stores for the workers what they work on."""
@@ -167,8 +176,9 @@ class Job(Command[Config]):
 
     def graph(self, **given: Any) -> JobGraph:
         """The stages of this job."""
-        inputs = self.fingerprint(with_versions=False)
-        graph = JobGraph(self.config.output, inputs, self.config.run.attempts, **given)
+        graph = JobGraph(
+            self.config.output, self.shared_inputs(), self.config.run.attempts, **given
+        )
         self.build(graph)
         return graph
 
@@ -247,10 +257,11 @@ class Job(Command[Config]):
             raise _occupied(self.config.output, None, mine, got="a file")
         theirs = store.read_json(self.run_folder.owner)
         if theirs != mine:
-            if theirs is not None and overwrite:
+            continued = theirs is not None and self.continues(theirs)
+            if theirs is not None and overwrite and not continued:
                 self.discard(theirs)
                 _clear(self.run_folder)
-            elif store.exists(self.config.output) and store.list_keys(self.config.output + "/"):
+            elif not continued and store.list_keys(self.config.output + "/"):
                 raise _occupied(self.config.output, theirs, mine)
             # First of all, so that a run that is stopped at any instant can be continued.
             store.write_json(self.run_folder.owner, mine)

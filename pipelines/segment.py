@@ -32,10 +32,11 @@ from warpbeam.transforms.segment import (
     tables,
     track,
 )
-from warpbeam.transforms.segment.files import load_database, save_database, save_sites
+from warpbeam.transforms.segment.files import load_database, load_sites, save_database, save_sites
 from warpbeam.transforms.segment.tryall import DrawAll
 from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.ledger import digest
 from warpbeam.transforms.storage.plate import Plate, Selection, read_plate
 from warpbeam.transforms.storage.plate.hcs import PlateSettings
 from warpbeam.transforms.storage.plate.reading import PlateOptions
@@ -56,6 +57,14 @@ class SegmentJob(Job[SegmentConfig]):
 
     def fingerprint(self, *, with_versions: bool = True) -> str:
         return self.plate.fingerprint(with_versions=with_versions)
+
+    def shared_inputs(self) -> str:
+        return digest([self.plate.channels, self.plate.dtype, self.plate.voxel_um])
+
+    def continues(self, theirs: dict[str, Any]) -> bool:
+        """A plate may grow while it is recorded: by wells, tiles, and later times."""
+        same = theirs["job"] == self.name and theirs["settings"] == self.config.result_settings()
+        return same and self.plate.extends(tuple(load_sites(self.config.output)))
 
     def save_inputs(self) -> None:
         save_sites(self.config.output, self.plate)
@@ -81,8 +90,9 @@ class SegmentJob(Job[SegmentConfig]):
             return
         plate = self.plate_settings if config.masks.ome_zarr else None
         if plate is not None:
-            graph.map("layout", asdict(plate), functools.partial(layout.list_experiments, run),
-                      layout.LayOutPlate(run, plate), critical=True)  # fmt: skip
+            listing = functools.partial(layout.list_experiments, run)
+            graph.map("layout", plate.of_any_time(), listing, layout.LayOutPlate(run, plate),
+                      critical=True)  # fmt: skip
         corrects = config.background.correct != "none"
         if corrects:
             graph.map("background", None, functools.partial(background.list_groups, run),

@@ -471,3 +471,32 @@ def test_no_file_of_the_run_tells_the_password():
     assert config.database.url == url
     assert "secret" not in json.dumps(config.model_dump(mode="json"))
     assert config.model_dump()["database"]["url"] == "postgresql://me:***@host/name"
+
+
+def test_a_plate_grows_while_it_is_recorded(tmp_path):
+    """Wells and later times are added to a run; what was done stays as it is."""
+    everything = write_plate(tmp_path / "images", times=3)
+    lines = everything.read_text().splitlines()
+    header, at = lines[0], lines[0].split(",").index("timepoint")
+    growing = everything.parent / "growing.csv"
+    early = [row for row in lines[1:] if row.startswith("A1") and int(row.split(",")[at]) < 2]
+    assert 0 < len(early) < len(lines) - 1
+    growing.write_text("\n".join([header, *early]) + "\n")
+    segment(growing, tmp_path / "run")
+    done = markers(tmp_path / "run", "segment")
+    growing.write_text("\n".join(lines) + "\n")
+    segment(growing, tmp_path / "run")
+    again = markers(tmp_path / "run", "segment")
+    assert len(done) == len(early) // 2  # two channels
+    assert {name: again.get(name) for name in done} == done
+    segment(everything, tmp_path / "whole")
+    found = [
+        (masks_of(run), object_hashes(run / "plates"), rows_of(run),
+         tables.read(str(run / "cells.parquet")))
+        for run in (tmp_path / "run", tmp_path / "whole")
+    ]  # fmt: skip
+    assert found[0] == found[1]
+    shrunk = [row for row in lines[1:] if not row.startswith("A1")]
+    growing.write_text("\n".join([header, *shrunk]) + "\n")
+    with pytest.raises(InputError, match="the output exists"):
+        segment(growing, tmp_path / "run")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Literal, cast
 
@@ -230,6 +230,31 @@ def create(spec: VolumeSpec) -> Volume:
         changed = [f"{k} {old[k]} instead of {new[k]}" for k in new if old[k] != new[k]]
         raise _occupied(spec.uri, "a volume with " + ", ".join(changed))
     return Volume(spec)
+
+
+def lengthen(spec: VolumeSpec) -> Volume:
+    """Makes an OME-Zarr volume longer in time, and creates it where there is none; what is there
+    stays.
+
+    The group's metadata is written last; a stop before it is mended by the same call.
+
+    Raises:
+        InputError: something else is there already, or a volume that differs in more than that.
+    """
+    stored = stored_spec(spec.uri)
+    if stored is not None and stored.shape[0] < spec.shape[0]:
+        if replace(stored, shape=spec.shape) != spec or stored.shape[1:] != spec.shape[1:]:
+            return create(spec)  # which says what differs
+        for level in spec.levels:
+            address = {k: v for k, v in _address(spec, level).items() if k in ("driver", "kvstore")}
+            array = ts.open(address, open=True, context=context()).result()
+            array.resize(
+                exclusive_max=list(level.shape), resize_metadata_only=True, expand_only=True
+            ).result()
+        for key, value in _MODULES[spec.format].group_files(spec).items():
+            write_json(join(spec.uri, key), value)
+        forget()
+    return create(spec)
 
 
 def _create_arrays(spec: VolumeSpec) -> None:

@@ -1,5 +1,7 @@
 """Plates: selection, tables, sites, and what is wrong with them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -106,6 +108,23 @@ def test_tables_of_pandas_are_read(tmp_path):
     parquet.write_table(pa.table(columns), tmp_path / "plate.parquet")
     (site,) = read_plate(str(tmp_path / "plate.parquet"), Selection()).sites
     assert (site.key.well, site.hours) == ("A1", None)
+
+
+def test_what_a_plate_may_grow_by(tmp_path):
+    table = write_plate(tmp_path / "a", wells=("A1", "B2"), times=3, tiles=2)
+    whole = read_plate(str(table), Selection())
+
+    def part(**chosen):
+        return read_plate(str(table), Selection(**chosen)).sites
+
+    for chosen in ({}, {"wells": "A1"}, {"timepoints": "T0-T1"}, {"tile": 1}):
+        assert whole.extends(part(**chosen))
+    assert not whole.extends(part(timepoints="T1-T2"))
+    assert not whole.extends(part(channels="nuclei"))
+    assert not read_plate(str(table), Selection(wells="A1")).extends(whole.sites)
+    first = part(timepoints="T0")
+    assert not whole.extends([replace(site, shape=(9, 9)) for site in first])
+    assert whole.extends([replace(site, version="another") for site in first])
 
 
 def test_a_folder_with_a_pattern_is_the_same_plate(tmp_path):

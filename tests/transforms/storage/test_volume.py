@@ -1,6 +1,7 @@
 import itertools
 import math
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.transforms.storage import volume
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.volume import (
     VolumeSpec,
     choose_levels,
     create,
     downsample,
+    lengthen,
     open_volume,
 )
 
@@ -67,6 +70,37 @@ def fill(volume, array):
 
 def whole(volume, k):
     return volume.level(k).read(Box.of_shape(volume.level(k).shape))
+
+
+@pytest.mark.parametrize("format", ["zarr3", "zarr2"])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_volume_grows_in_time(tmp_path, format, stopped, monkeypatch):
+    """Also where it was stopped on the way; what it held stays."""
+    short = VolumeSpec(
+        str(tmp_path / "v"), (2, 1, 1, 40, 48), "uint16", (1, 1, 1, 16, 16), (1, 1, 1, 32, 32),
+        format, factors=((1, 2, 2),),
+    )  # fmt: skip
+    long = replace(short, shape=(5, *short.shape[1:]))
+    first = noise(short.shape, "uint16")
+    fill(create(short), first)
+    before = [whole(open_volume(short.uri), k) for k in range(2)]
+    if stopped:
+        monkeypatch.setattr(volume, "write_json", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            lengthen(long)
+        monkeypatch.undo()
+    longer = lengthen(long)
+    for k in range(2):
+        found = whole(longer, k)
+        np.testing.assert_array_equal(found[:2], before[k])
+        assert found.shape[0] == 5
+        assert not found[2:].any()
+    fill(longer, np.concatenate([first, noise((3, *short.shape[1:]), "uint16", 1)]))
+    assert whole(open_volume(short.uri), 1)[2:].all(axis=0).any()
+    assert lengthen(long).spec == long
+    for other in (short, replace(long, shape=(6, 1, 1, 44, 48)), replace(long, dtype="uint8")):
+        with pytest.raises(InputError, match="the output exists"):
+            lengthen(other)
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -7,8 +7,9 @@ OUT/plates/EXPERIMENT.ome.zarr/A/1/0/           images of tile 1 of well A1, tcz
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -36,6 +37,10 @@ class PlateSettings:
     channels: tuple[str, ...]
     times: tuple[int, ...]
 
+    def of_any_time(self) -> dict[str, Any]:
+        """All but the times: these may grow."""
+        return {name: value for name, value in asdict(self).items() if name != "times"}
+
 
 # An attribute of a plate: the numbers of its times, which OME-Zarr counts from 0.
 TIMEPOINTS = "warpbeam_timepoints"
@@ -51,10 +56,10 @@ def create_field(run: str, settings: PlateSettings, sites: Sequence[Site]) -> No
     shape = tuple(max(n) for n in zip(*(s.shape for s in sites), strict=True))
     image = _image_spec(_field_uri(run, first), settings, shape)
     labels = _labels_spec(image)
-    volume.create(image)
+    volume.lengthen(image)
     version = NGFF_OF_FORMAT[settings.format] or ""
     _write_group(store.join(image.uri, "labels"), version, ngff.labels_group(version, [LABELS]))
-    volume.create(labels)
+    volume.lengthen(labels)
 
 
 def create_plate(run: str, settings: PlateSettings, plate: Plate, experiment: str) -> None:

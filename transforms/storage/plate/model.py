@@ -7,7 +7,8 @@ put together. It has an image per channel, all of one shape.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from warpbeam.transforms.storage.ledger import digest
@@ -98,6 +99,19 @@ class Plate:
     def __len__(self) -> int:
         return len(self.sites)
 
+    def extends(self, before: Sequence[Site]) -> bool:
+        """Whether these sites are all there, as they were but for the versions of their files, and
+        what was added fits beside them: the same channels, later times, images no larger."""
+        mine = {site.key: replace(site, version="") for site in self.sites}
+        if any(mine.get(site.key) != replace(site, version="") for site in before):
+            return False
+        times = {site.key.timepoint for site in before}
+        return (
+            set(self.channels) == {name for site in before for name in site.channels}
+            and all(t in times or t > max(times) for t in {key.timepoint for key in mine})
+            and _sizes(self.sites, before) == _sizes(before, before)
+        )
+
     def fingerprint(self, *, with_versions: bool = True) -> str:
         """Changes with whatever the result depends on: names, files, shapes; with versions the
         files' contents too, by size and time of change."""
@@ -105,6 +119,20 @@ class Plate:
         if not with_versions:
             rows = [[*row[:4], row[5]] for row in rows]
         return digest(json.loads(json.dumps(rows)))
+
+
+def _sizes(
+    sites: Sequence[Site], among: Sequence[Site]
+) -> dict[tuple[str, str, int], tuple[int, ...]]:
+    """How large the images of each tile among those get over time."""
+    found: dict[tuple[str, str, int], tuple[int, ...]] = {
+        (s.key.experiment, s.key.well, s.key.tile): (0, 0) for s in among
+    }
+    for site in sites:
+        place = (site.key.experiment, site.key.well, site.key.tile)
+        if place in found:
+            found[place] = tuple(map(max, found[place], site.shape))
+    return found
 
 
 def site_order(key: SiteKey) -> tuple[object, ...]:
