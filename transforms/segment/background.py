@@ -21,8 +21,8 @@ from warpbeam.transforms.storage.plate.model import ChannelImage, Site
 
 Group = tuple[str, str, int, str]
 
-# The median of fewer holds the objects themselves.
-_LEAST_IMAGES = 3
+# One image is its own median, and nothing would be left of it.
+_LEAST_IMAGES = 2
 
 
 def group_of(site: Site, channel: str) -> Group:
@@ -48,7 +48,7 @@ def check_groups(sites: Sequence[Site]) -> None:
     for site in sites:
         if count[site.key[:3]] < _LEAST_IMAGES:
             raise InputError(
-                "a background of few images is the objects themselves",
+                "the background of a single image is the image itself",
                 where=f"background.correct, {site.key.name}",
                 expected=f"at least {_LEAST_IMAGES} images of each well at each time",
                 got=str(count[site.key[:3]]),
