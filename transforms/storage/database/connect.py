@@ -55,10 +55,7 @@ def engine(url: str) -> sa.Engine:
     """The connections of this process to a database; opened when they are first needed."""
     address = database_url(url)
     if address.startswith("sqlite"):
-        # No pool: a file that was deleted and made again is not the one that was open.
-        made = sa.create_engine(
-            address, connect_args={"timeout": _BUSY_S}, hide_parameters=True, poolclass=sa.NullPool
-        )
+        made = sa.create_engine(address, connect_args={"timeout": _BUSY_S}, hide_parameters=True)
         sa.event.listen(made, "connect", _set_up_sqlite)
         sa.event.listen(made, "begin", _begin_sqlite)
         return made
@@ -90,9 +87,12 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 def open_database(url: str) -> str:
     """Creates the tables where there are none; returns the mark of this database.
 
+    It is opened anew: a file may have been deleted and made again since it was used last.
+
     Raises:
         InputError: it cannot be reached or written, or its tables are of another version.
     """
+    engine.cache_clear()
     try:
         with transaction(url) as connection:
             found = set(sa.inspect(connection).get_table_names())
