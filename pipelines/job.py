@@ -259,6 +259,7 @@ class Job(Command[Config]):
         if theirs != mine:
             continued = theirs is not None and self.continues(theirs)
             if theirs is not None and overwrite and not continued:
+                _disown(self.run_folder)
                 self.discard(theirs)
                 _clear(self.run_folder)
             elif not continued and store.list_keys(self.config.output + "/"):
@@ -335,7 +336,7 @@ class ListJob(Job[Config]):
     def check_ids(self, interpolation: str, name: str) -> None:
         """Raises InputError where what can only be labels would be blended."""
         dtype = np.dtype(self.tiles.dtype)
-        if dtype.kind in "iu" and dtype.itemsize > 2 and interpolation != "nearest":
+        if dtype.kind in "iu" and dtype.itemsize > 4 and interpolation != "nearest":
             raise InputError(
                 "labels cannot be blended",
                 where=name,
@@ -369,10 +370,14 @@ def _failed_share(ledger: Ledger) -> float:
     return failed / (failed + len(ledger.done())) if failed else 0.0
 
 
-def _clear(run: RunFolder) -> None:
-    """Deletes another run. The note in place of its owner goes last, so that a deletion that
-    is stopped half way is neither continued as that run nor taken for a stranger's files."""
+def _disown(run: RunFolder) -> None:
+    """A note in place of a run's owner: what is deleted half way is never continued as that run,
+    nor taken for a stranger's files."""
     store.write_json(run.owner, {"job": "none: it was being overwritten"})
+
+
+def _clear(run: RunFolder) -> None:
+    """Deletes another run; the note goes last."""
     store.delete_others(run.uri, run.owner.removeprefix(run.uri.rstrip("/") + "/"))
     volume.forget()
 

@@ -32,7 +32,14 @@ from warpbeam.transforms.segment import (
     tables,
     track,
 )
-from warpbeam.transforms.segment.files import load_database, load_sites, save_database, save_sites
+from warpbeam.transforms.segment.files import (
+    load_database,
+    load_shared,
+    load_sites,
+    save_database,
+    save_shared,
+    save_sites,
+)
 from warpbeam.transforms.segment.tryall import DrawAll
 from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.errors import InputError
@@ -63,11 +70,17 @@ class SegmentJob(Job[SegmentConfig]):
 
     def continues(self, theirs: dict[str, Any]) -> bool:
         """A plate may grow while it is recorded: by wells, tiles, and later times."""
-        same = theirs["job"] == self.name and theirs["settings"] == self.config.result_settings()
-        return same and self.plate.extends(tuple(load_sites(self.config.output)))
+        run = self.config.output
+        return (
+            theirs["job"] == self.name
+            and theirs["settings"] == self.config.result_settings()
+            and load_shared(run) == self.shared_inputs()
+            and self.plate.extends(tuple(load_sites(run)))
+        )
 
     def save_inputs(self) -> None:
         save_sites(self.config.output, self.plate)
+        save_shared(self.config.output, self.shared_inputs())
 
     def discard(self, theirs: dict[str, Any]) -> None:
         """Takes the objects of the other run out of a database that goes on to be used."""
@@ -185,8 +198,8 @@ class SegmentJob(Job[SegmentConfig]):
         )  # fmt: skip
 
     def check(self) -> None:
-        """Refuses a network that is not there, channels that a site lacks, backgrounds of few
-        images, and formats that hold no plates."""
+        """Refuses a network that is not there, channels that a site lacks, and formats that hold
+        no plates."""
         if (network := network_settings(self.config)) is not None:
             check_network(network)
         wanted = {
@@ -206,8 +219,6 @@ class SegmentJob(Job[SegmentConfig]):
                         f"{len(lacking) - 1} other sites lack",
                         fix="choose another channel, or take these sites out",
                     )
-        if self.config.background.correct != "none":
-            background.check_groups(self.plate.sites)
         if self.config.masks.ome_zarr and not self.config.volume.format.startswith("zarr"):
             raise InputError(
                 "plates are OME-Zarr alone",

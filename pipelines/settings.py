@@ -1,7 +1,8 @@
 """Settings from YAML files and `--set section.field=value`, read into a job's configuration.
 
 What is not known is an error that names the nearest field. Names and patterns need no quotes: of
-all that is no text to YAML 1.1, plain numbers, `true`, `false` and `null` count alone.
+all that is no text to YAML 1.1, plain numbers, `true`, `false` and `null` count alone. (A name
+that is a decimal fraction, such as 2024.10, does need them.)
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ _TAG = "tag:yaml.org,2002:"
 _SPELLINGS = {
     _TAG + "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
     _TAG + "int": (r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    _TAG + "float": (
+        r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
 }
 
 

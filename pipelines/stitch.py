@@ -166,8 +166,12 @@ class StitchJob(TileJob[StitchConfig]):
             )
 
         patch = self.overlap_settings.patch
-        if self.config.elastic.enabled and not any(
-            np.all(2 * np.array(shape) >= patch) for shape in self._overlaps(self.link_settings)
+        if (
+            len(self.tiles) > 1
+            and self.config.elastic.enabled
+            and not any(
+                np.all(2 * np.array(shape) >= patch) for shape in self._overlaps(self.link_settings)
+            )
         ):
             raise InputError(
                 "patches are larger than the overlaps",

@@ -185,7 +185,9 @@ def test_labels_are_not_blended(aligned, tmp_path):
     labels = tmp_path / "labels"
     labels.mkdir()
     for path in sections_of(aligned):
-        tifffile.imwrite(labels / path.name, tifffile.imread(path).astype(np.uint32))
+        tifffile.imwrite(
+            labels / path.name, tifffile.imread(path).astype(np.uint64), photometric="minisblack"
+        )
     with pytest.raises(InputError, match="labels cannot be blended"):
         apply(aligned, labels, tmp_path / "out")
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from warpbeam.kernels.segment.background import median_image
 from warpbeam.transforms.segment.files import background_uri, load_sites
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import store
-from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.images import CorruptImageError, together
 from warpbeam.transforms.storage.ledger import Record
 from warpbeam.transforms.storage.plate.images import read_image
@@ -38,24 +36,6 @@ def list_groups(run: str) -> Iterator[Unit]:
     yield from groups.items()
 
 
-def check_groups(sites: Sequence[Site]) -> None:
-    """Looks whether each well has enough images at each time.
-
-    Raises:
-        InputError: it has not.
-    """
-    count = Counter(site.key[:3] for site in sites)
-    for site in sites:
-        if count[site.key[:3]] < _LEAST_IMAGES:
-            raise InputError(
-                "the background of a single image is the image itself",
-                where=f"background.correct, {site.key.name}",
-                expected=f"at least {_LEAST_IMAGES} images of each well at each time",
-                got=str(count[site.key[:3]]),
-                fix="choose more tiles, or set background.correct=none",
-            )
-
-
 class MeasureBackground:
     """Work of the stage `background`: the median of some images, which have one shape.
 
@@ -72,13 +52,20 @@ class MeasureBackground:
                 stack.append(read_image(ChannelImage(*image)))
             except CorruptImageError as problem:
                 corrupt.append(problem)
-        if not stack:
-            raise together(corrupt)
+        if len(stack) < _LEAST_IMAGES:
+            raise together(corrupt) if corrupt else _single()
         buffer = io.BytesIO()
         np.save(buffer, median_image(stack))
         store.write_bytes(background_uri(self._run, key), buffer.getvalue())
         read = sum(image.nbytes for image in stack)
         return {"bytes_read": read, "bytes_written": buffer.tell()}
+
+
+def _single() -> ValueError:
+    return ValueError(
+        "the background of a single image is the image itself: choose more tiles, or set "
+        "background.correct=none"
+    )
 
 
 def load_background(run: str, group: Group) -> np.ndarray[Any, Any]:

@@ -53,8 +53,7 @@ class StoreRows:
         columns = tables.read_columns(objects_uri(self._run, site.key))
         spots = tables.read_columns(puncta_uri(self._run, site.key)) if self._puncta else {}
         cells = cell_numbers(self._run, site.key) if payload[2] is not None else None
-        uri = mask_uri(self._run, site.key, self._channel)
-        mask = str(store.local_path(uri) or uri) if self._tiff else None
+        mask = _mask(self._run, site.key, self._channel) if self._tiff else None
         rows = SiteRows(
             site.key.experiment,
             site.key.well,
@@ -71,7 +70,7 @@ class StoreRows:
 
 
 def discard_objects(run: str, url: str, channel: str | None) -> None:
-    """Deletes the objects of a run from a database.
+    """Deletes the objects of a run from a database, as far as their masks tell whose they are.
 
     Args:
         run: the run's folder.
@@ -82,9 +81,13 @@ def discard_objects(run: str, url: str, channel: str | None) -> None:
 
     sites = list(load_sites(run))
     first = min((name for site in sites for name in site.channels), key=natural, default="")
-    for site in sites:
-        key = site.key
-        remove_objects(url, key.experiment, key.well, key.timepoint, site.tiles, channel or first)
+    remove_objects(url, [_mask(run, site.key, channel or first) for site in sites])
+
+
+def _mask(run: str, key: SiteKey, channel: str) -> str:
+    """The address of a mask as the database has it."""
+    uri = mask_uri(run, key, channel)
+    return str(store.local_path(uri) or uri)
 
 
 def tile_columns(site: Site, segmented: str, mask: str | None) -> dict[str, Columns]:

@@ -23,6 +23,20 @@ def load_sites(run: str) -> Iterator[Site]:
     return map(Site.from_json, store.read_json(sites_uri(run)) or [])
 
 
+def save_shared(run: str, mark: str) -> None:
+    """Stores what all sites have in common."""
+    store.write_json(_shared_uri(run), mark)
+
+
+def load_shared(run: str) -> str | None:
+    mark: str | None = store.read_json(_shared_uri(run))
+    return mark
+
+
+def _shared_uri(run: str) -> str:
+    return store.join(run, FOLDER, "shared.json")
+
+
 def save_database(run: str, mark: str) -> None:
     """Stores the mark of the database that the run's rows go to."""
     store.write_json(_database_uri(run), mark)

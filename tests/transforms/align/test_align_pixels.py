@@ -92,3 +92,12 @@ def test_what_is_not_a_number_is_background(tmp_path, how):
     hidden = np.isnan(image[30:120, 30:160])
     assert (found[hidden] == 7).all()
     assert np.isfinite(found).all()
+
+
+def test_the_range_of_a_section_that_the_windows_miss(tmp_path):
+    """Tissue between them, on background that is all alike."""
+    image = np.zeros((1600, 1600), np.uint8)
+    image[70:200, 70:200] = np.random.default_rng(0).integers(50, 150, (130, 130))
+    one = source(tmp_path, image)
+    pixels = SectionPixels(RunFolder(str(tmp_path / "run")), 0.0, "clahe", 64)
+    assert pixels.read(one, 0, Box((60, 60), (210, 210))).max() > 100

@@ -23,6 +23,8 @@ from warpbeam.transforms.storage.database.connect import (
 
 Columns = Mapping[str, Any]
 
+_MASKS_AT_ONCE = 500  # in one statement
+
 
 @dataclass(frozen=True)
 class SiteRows:
@@ -68,29 +70,22 @@ def replace_site(url: str, site: SiteRows) -> int:
         raise kind(f"{shown(url)}: {cause}") from None
 
 
-def remove_objects(
-    url: str, experiment: str, well: str, timepoint: int, tiles: Sequence[int], channel: str
-) -> None:
-    """Deletes what was found in one channel of a site, and the addresses of its masks.
+def remove_objects(url: str, masks: Sequence[str]) -> None:
+    """Deletes the objects that these masks show, and the addresses of the masks: rows that another
+    run has taken over since name a mask of its own, and stay.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database is away, or may only be read.
     """
-    rows = (
-        sa.select(schema.TILE.c.id)
-        .select_from(schema.NAMED_TILES)
-        .where(
-            schema.EXPERIMENT.c.experiment == experiment,
-            schema.WELL.c.well == well,
-            schema.CHANNEL.c.channel == channel,
-            schema.TILE.c.timepoint == timepoint,
-            schema.TILE.c.tile.in_(tiles),
-        )
-    )
-    masks = dict.fromkeys(("maskpath", "trackedmaskpath", "alignedmontagemaskpath"))
+    columns = (schema.TILE.c.maskpath, schema.TILE.c.alignedmontagemaskpath)
+    nothing = dict.fromkeys(("maskpath", "trackedmaskpath", "alignedmontagemaskpath"))
     with transaction(url) as connection:
-        connection.execute(schema.CELL.delete().where(schema.CELL.c.tiledata_id.in_(rows)))
-        connection.execute(schema.TILE.update().where(schema.TILE.c.id.in_(rows)), masks)
+        for first in range(0, len(masks), _MASKS_AT_ONCE):
+            some = masks[first : first + _MASKS_AT_ONCE]
+            named = sa.or_(*(column.in_(some) for column in columns))
+            rows = sa.select(schema.TILE.c.id).where(named)
+            connection.execute(schema.CELL.delete().where(schema.CELL.c.tiledata_id.in_(rows)))
+            connection.execute(schema.TILE.update().where(named), nothing)
 
 
 def _replace(url: str, site: SiteRows) -> int:

@@ -65,7 +65,7 @@ def table_rows(path: str, folder: str) -> list[PlateRow]:
                 got=f"columns {', '.join(header)}",
                 fix="rename the column, or take it out",
             )
-    for name in {*header, *NEEDED}:
+    for name in (*NEEDED, *header):
         if header.count(name) != 1:
             raise InputError(
                 f"a plate table has {'two columns' if name in header else 'no column'} {name}",
