@@ -27,8 +27,9 @@ _NODES_PER_S = 150e3
 _RENDER_VOXELS_PER_S = 40e6
 # Float images that a measurement holds at once: two pyramids, their smooth versions, products.
 _FLOW_IMAGES = 24
-# What a turn that is refined costs beside a shift, and those that are tried.
-_TURNS, _ROUGH_IMAGES, _ROUGH_VOXELS_PER_S = 9, 40, 4e6
+# Turns at which whole sections are compared at full size; float images that this holds at once.
+_TURNS, _ROUGH_IMAGES = 9, 40
+_ROUGH_VOXELS_PER_S = 4e6
 _CLEANED_NODES_PER_S = 100e3
 # Of images of a pixel whose contrast is evened out.
 _EVENED_BYTES = 40

@@ -32,14 +32,7 @@ from warpbeam.transforms.segment import (
     tables,
     track,
 )
-from warpbeam.transforms.segment.files import (
-    load_database,
-    load_shared,
-    load_sites,
-    save_database,
-    save_shared,
-    save_sites,
-)
+from warpbeam.transforms.segment.files import load_mark, load_sites, save_mark, save_sites
 from warpbeam.transforms.segment.tryall import DrawAll
 from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.errors import InputError
@@ -74,26 +67,26 @@ class SegmentJob(Job[SegmentConfig]):
         return (
             theirs["job"] == self.name
             and theirs["settings"] == self.config.result_settings()
-            and load_shared(run) == self.shared_inputs()
+            and load_mark(run, "shared") == self.shared_inputs()
             and self.plate.extends(tuple(load_sites(run)))
         )
 
     def save_inputs(self) -> None:
         save_sites(self.config.output, self.plate)
-        save_shared(self.config.output, self.shared_inputs())
+        save_mark(self.config.output, "shared", self.shared_inputs())
 
     def discard(self, theirs: dict[str, Any]) -> None:
         """Takes the objects of the other run out of a database that goes on to be used."""
         url, run = self.config.database.url, self.config.output
         if theirs["job"] != self.name or url in (None, "off"):
             return
-        if self.database_mark() == load_database(run):
+        if self.database_mark() == load_mark(run, "database"):
             database.discard_objects(run, url, theirs["settings"]["threshold"]["channel"])
 
     def prepare(self) -> None:
         """Opens the database, so that one that cannot be used is found before any work."""
         if self.database_url is not None:
-            save_database(self.config.output, self.database_mark())
+            save_mark(self.config.output, "database", self.database_mark())
 
     def build(self, graph: JobGraph) -> None:
         run, config = self.config.output, self.config
@@ -136,7 +129,7 @@ class SegmentJob(Job[SegmentConfig]):
             work = database.StoreRows(
                 run, self.database_url, self.channel, tiff=config.masks.tiff, puncta=spots
             )
-            mark = self.database_mark() if graph.pipeline is not None else None
+            mark = load_mark(run, "database") if graph.pipeline is not None else None
             sites = functools.partial(database.list_segmented, run, segmented, tracked)
             graph.map("database", mark, sites, work)
         names = ("cells", "puncta") if spots else ("cells",)

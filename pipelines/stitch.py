@@ -153,9 +153,9 @@ class StitchJob(TileJob[StitchConfig]):
         """Refuses tiles of which no two overlap, or too little for the patches of `elastic`: there
         would be nothing to solve."""
         super().check()
-        if len(self.tiles) > 1 and not any(
-            True for _ in list_links(self.sources, self.link_settings)
-        ):
+        if len(self.tiles) < 2:
+            return
+        if not any(True for _ in list_links(self.sources, self.link_settings)):
             raise InputError(
                 "no two tiles overlap",
                 where=self.config.tiles,
@@ -166,12 +166,8 @@ class StitchJob(TileJob[StitchConfig]):
             )
 
         patch = self.overlap_settings.patch
-        if (
-            len(self.tiles) > 1
-            and self.config.elastic.enabled
-            and not any(
-                np.all(2 * np.array(shape) >= patch) for shape in self._overlaps(self.link_settings)
-            )
+        if self.config.elastic.enabled and not any(
+            np.all(2 * np.array(shape) >= patch) for shape in self._overlaps(self.link_settings)
         ):
             raise InputError(
                 "patches are larger than the overlaps",

@@ -24,8 +24,8 @@ def list_shards(uri: str, level: int, below: Ledger) -> Iterator[Unit]:
     spec = volume.stored_spec(uri)
     if spec is None or level not in spec.group_starts[1:]:
         return
-    source, target = below.fingerprint(), volume.open_volume(uri)
-    for index in target.level(level).shard_grid.indices():
+    source = below.fingerprint()
+    for index in volume.Volume(spec).level(level).shard_grid.indices():
         yield ShardKey(level, index), source
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.shading.contrast import Contrast, Range, evened, support
 from warpbeam.transforms.align.grey import sampled_range
+from warpbeam.transforms.align.reading import with_nan
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import TileReader, TileSource
 
@@ -40,7 +41,7 @@ class SectionPixels:
         pixels, mask = self._tiles.valid(source, channel, around)
         if self._how != "none":
             grey = self._range(source, channel, pixels.dtype)
-            known = _with_nan(pixels, mask)
+            known = with_nan(pixels, mask)
             even = evened(known, self._how, self._size, grey, around.start)
             pixels = _as_type(np.where(np.isnan(even), self._background, even), pixels.dtype)
         elif mask is not None:
@@ -51,20 +52,13 @@ class SectionPixels:
         """The range of a section, as far as its type reaches."""
 
         def known(box: Box) -> Float32[np.ndarray, "y x"]:
-            return _with_nan(*self._tiles.valid(source, channel, box))
+            return with_nan(*self._tiles.valid(source, channel, box))
 
         low, high = sampled_range(known, source.shape)
         if np.issubdtype(dtype, np.integer):
             limits = np.iinfo(dtype)
             low, high = max(low, float(limits.min)), min(high, float(limits.max))
         return low, high
-
-
-def _with_nan(pixels: Pixels, mask: Pixels | None) -> Float32[np.ndarray, "y x"]:
-    image = pixels.astype(np.float32)
-    if mask is not None:
-        image[~mask] = np.nan
-    return image
 
 
 def _as_type(values: Pixels, dtype: np.dtype[Any]) -> Pixels:

@@ -192,10 +192,15 @@ class SectionReader:
             pixels, known = stored.read(source.row, 0, window), None
             if source.mask is not None or self._settings.exclusions:
                 known = stored.read(source.row, _MASK, window) > 0
-        image = pixels.astype(np.float32)
-        if known is not None:
-            image[~known] = np.nan
-        return image
+        return with_nan(pixels, known)
+
+
+def with_nan(pixels: Pixels, known: Bool[np.ndarray, "y x"] | None) -> Image:
+    """Pixels as float32, NaN where they are not known; None: all are."""
+    image = pixels.astype(np.float32)
+    if known is not None:
+        image[~known] = np.nan
+    return image
 
 
 def _at_scale(matrix: affine.Matrix, scale: int) -> affine.Matrix:

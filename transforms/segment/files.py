@@ -23,32 +23,19 @@ def load_sites(run: str) -> Iterator[Site]:
     return map(Site.from_json, store.read_json(sites_uri(run)) or [])
 
 
-def save_shared(run: str, mark: str) -> None:
-    """Stores what all sites have in common."""
-    store.write_json(_shared_uri(run), mark)
+def save_mark(run: str, name: str, mark: str) -> None:
+    """Stores what tells whether a run goes on as it was: the mark of its database, or of what all
+    of its sites have in common."""
+    store.write_json(_mark_uri(run, name), mark)
 
 
-def load_shared(run: str) -> str | None:
-    mark: str | None = store.read_json(_shared_uri(run))
+def load_mark(run: str, name: str) -> str | None:
+    mark: str | None = store.read_json(_mark_uri(run, name))
     return mark
 
 
-def _shared_uri(run: str) -> str:
-    return store.join(run, FOLDER, "shared.json")
-
-
-def save_database(run: str, mark: str) -> None:
-    """Stores the mark of the database that the run's rows go to."""
-    store.write_json(_database_uri(run), mark)
-
-
-def load_database(run: str) -> str | None:
-    mark: str | None = store.read_json(_database_uri(run))
-    return mark
-
-
-def _database_uri(run: str) -> str:
-    return store.join(run, FOLDER, "database.json")
+def _mark_uri(run: str, name: str) -> str:
+    return store.join(run, FOLDER, f"{name}.json")
 
 
 def mask_uri(run: str, key: SiteKey, channel: str) -> str:

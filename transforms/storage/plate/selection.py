@@ -10,8 +10,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-import numpy as np
-
 from warpbeam.transforms.storage.errors import InputError
 
 T = TypeVar("T")
@@ -82,10 +80,12 @@ def chosen_wells(given: str, toggle: Toggle, known: Iterable[str]) -> set[str]:
     places = {name: well_place(name, where) for name in known}
     wanted: set[str] = set()
     for first, last in _spans(given):
-        corners = np.array([well_place(name, where) for name in (first, last or first)])
-        low, high = corners.min(axis=0), corners.max(axis=0)
+        corners = (well_place(name, where) for name in (first, last or first))
+        rows, columns = map(sorted, zip(*corners, strict=True))
         inside = {
-            n for n, place in places.items() if (low <= place).all() and (place <= high).all()
+            name
+            for name, (row, column) in places.items()
+            if rows[0] <= row <= rows[1] and columns[0] <= column <= columns[1]
         }
         if not inside:
             raise _absent(where, given, [n for _, n in sorted((p, n) for n, p in places.items())])

@@ -142,24 +142,23 @@ def hcs_rows(uri: str) -> Iterator[PlateRow]:
     Fields have the numbers of their paths, or count from 1 where one is 0 or no number; times
     count from 0 where the plate does not name them.
     """
-    plate = _ome(uri)["plate"]
-    group = ngff.read_group(uri)
-    named = group[1].get(TIMEPOINTS, []) if group is not None else []
+    attributes = _attributes(uri)
+    plate = attributes.get("ome", attributes)["plate"]
+    named = attributes.get(TIMEPOINTS, [])
     experiment = str(plate.get("name") or os.path.basename(uri.rstrip("/")).split(".")[0])
     for well in plate["wells"]:
         place = store.join(uri, well["path"])
-        images = _ome(place)["well"]["images"]
-        paths = [str(image["path"]) for image in images]
+        paths = [str(image["path"]) for image in _ome(place)["well"]["images"]]
         numbered = all(path.isdigit() and int(path) for path in paths)
-        for tile, image in enumerate(images, start=1):
-            field = store.join(place, image["path"])
+        tiles = list(map(int, paths)) if numbered else range(1, len(paths) + 1)
+        for tile, path in zip(tiles, paths, strict=True):
+            field = store.join(place, path)
             channels, times = _extent(field)
             for channel, label in enumerate(channels):
                 for time in range(times):
                     yield PlateRow(
                         field, experiment, well["path"].replace("/", ""),
-                        named[time] if len(named) == times else time, label,
-                        int(image["path"]) if numbered else tile, field,
+                        named[time] if len(named) == times else time, label, tile, field,
                         None, (0, channel, time, None),
                     )  # fmt: skip
 
@@ -177,6 +176,12 @@ def _extent(field: str) -> tuple[list[str], int]:
 
 
 def _ome(uri: str) -> dict[str, Any]:
+    attributes = _attributes(uri)
+    found: dict[str, Any] = attributes.get("ome", attributes)
+    return found
+
+
+def _attributes(uri: str) -> dict[str, Any]:
     group = ngff.read_group(uri)
     if group is None:
         raise InputError(
@@ -186,5 +191,4 @@ def _ome(uri: str) -> dict[str, Any]:
             got="nothing",
             fix="copy the plate again",
         )
-    found: dict[str, Any] = group[1].get("ome", group[1])
-    return found
+    return group[1]
