@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from running import _run
+from running import _run, object_hashes
 
 from warpbeam.pipelines.job import Outcome
 from warpbeam.transforms.storage.database import schema
@@ -99,3 +99,15 @@ def rows_at(url: str) -> dict[str, list[dict[str, Any]]]:
     for row in found["tiledata"]:
         row["maskpath"] = row["maskpath"] and os.path.basename(row["maskpath"])
     return found
+
+
+def masks_of(run: Path) -> dict[str, str]:
+    """The masks of a run by their content."""
+    return object_hashes(run / "masks")
+
+
+def plate_and_run(folder: Path) -> tuple[Path, Path]:
+    """The table of a plate, and a plain run over it."""
+    table = write_plate(folder / "images", times=2)
+    segment(table, folder / "plain")
+    return table, folder / "plain"
