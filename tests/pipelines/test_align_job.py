@@ -64,6 +64,15 @@ def test_neighbours_agree_with_the_truth(stack, aligned):
     assert {row["status"] for row in rows(output).values()} == {"start", "regular"}
 
 
+def test_the_table_tells_how_far_a_section_was_moved_in_all(aligned):
+    output, _ = aligned
+    middle = np.array([[80.0, 90.0]])
+    nearest = np.argmin(np.abs(POINTS - middle).sum(axis=1))
+    for z, moved in enumerate(forward(output)):
+        told = [rows(output)[z][f"shift_{axis}_px"] for axis in "yx"]
+        np.testing.assert_allclose(told, (moved - POINTS)[nearest], atol=1)
+
+
 def test_the_volume_shows_one_truth_in_all_sections(stack, aligned):
     output, _ = aligned
     volume = pixels(output)[0, 0].astype(float)

@@ -103,7 +103,9 @@ class SettleSections:
             forward = settled[section]
             written += field.write(forward, frame.z(section))
             extent = Box.of_shape(placed[section].source.shape)
-            low, high = _reached(forward, affine.homogeneous(placed[section].matrix), extent)
+            to_world = affine.homogeneous(placed[section].matrix)
+            low, high = _reached(forward, to_world, extent)
+            shift = _middle_moved(forward, to_world, extent)
             rows.append(
                 {
                     "section": section,
@@ -111,8 +113,8 @@ class SettleSections:
                     "high": high,
                     "folded": int(folded(forward).sum()),
                     "strain": _strain(forward),
-                    "shift_y_px": float(forward.u[0].mean()),
-                    "shift_x_px": float(forward.u[1].mean()),
+                    "shift_y_px": shift[0],
+                    "shift_x_px": shift[1],
                 }
             )
         return {"bytes_written": written, "sections": rows}
@@ -149,6 +151,16 @@ def _reached(
     )
     moved = warp_points(forward, affine.apply(to_world, edge), outside="nearest")
     return moved.min(axis=0).tolist(), moved.max(axis=0).tolist()
+
+
+def _middle_moved(
+    forward: CoordinateMap, to_world: affine.Matrix, extent: Box
+) -> list[float]:
+    """By how much the middle of a section is moved in all, rough placement included, yx px."""
+    middle = (np.array([extent.shape]) - 1) / 2
+    placed = affine.apply(to_world, middle)
+    moved: list[float] = (warp_points(forward, placed, outside="nearest") - middle)[0].tolist()
+    return moved
 
 
 def _strain(forward: CoordinateMap) -> float:

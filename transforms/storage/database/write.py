@@ -5,6 +5,7 @@ What a site had before goes first, so that a rerun replaces its own rows and no 
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,7 +107,7 @@ def _replace(url: str, site: SiteRows) -> int:
         segmented = tiles[site.segmented, site.tiles[0]]
         for number in site.tiles:
             key = tiles[site.segmented, number]
-            connection.execute(schema.CELL.delete().where(schema.CELL.c.tiledata_id == key))
+            connection.execute(_FORGET_OBJECTS, {"tile_key": key})
         return _objects(connection, {**own, "tiledata_id": segmented}, site, channels)
 
 
@@ -121,9 +122,19 @@ def _found(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> s
 
 
 def _existing(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> str | None:
-    wanted = [table.c[name] == value for name, value in row.items()]
-    found = connection.execute(sa.select(table.c.id).where(*wanted)).scalar()
+    found = connection.execute(_key_where(table, tuple(row)), row).scalar()
     return None if found is None else str(found).replace("-", "")  # as `schema.key_of` writes it
+
+
+@functools.cache
+def _key_where(table: sa.Table, names: tuple[str, ...]) -> sa.Select[Any]:
+    """The key of the row with these columns. Statements are kept: SQLAlchemy takes longer to
+    make one than SQLite to answer it (measured)."""
+    return sa.select(table.c.id).where(*(table.c[name] == sa.bindparam(name) for name in names))
+
+
+_SET_TILE = schema.TILE.update().where(schema.TILE.c.id == sa.bindparam("tile_key"))
+_FORGET_OBJECTS = schema.CELL.delete().where(schema.CELL.c.tiledata_id == sa.bindparam("tile_key"))
 
 
 def _insert_quietly(connection: sa.Connection, table: sa.Table) -> Any:
@@ -142,9 +153,7 @@ def _tile(
 ) -> str:
     """The row of one tile in one channel, with its columns set."""
     key = _found(connection, schema.TILE, {**own, "timepoint": site.timepoint, "tile": number})
-    connection.execute(
-        schema.TILE.update().where(schema.TILE.c.id == key), dict(site.tile[channel])
-    )
+    connection.execute(_SET_TILE, {"tile_key": key, **site.tile[channel]})
     return key
 
 
