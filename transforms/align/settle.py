@@ -153,9 +153,7 @@ def _reached(
     return moved.min(axis=0).tolist(), moved.max(axis=0).tolist()
 
 
-def _middle_moved(
-    forward: CoordinateMap, to_world: affine.Matrix, extent: Box
-) -> list[float]:
+def _middle_moved(forward: CoordinateMap, to_world: affine.Matrix, extent: Box) -> list[float]:
     """By how much the middle of a section is moved in all, rough placement included, yx px."""
     middle = (np.array([extent.shape]) - 1) / 2
     placed = affine.apply(to_world, middle)
