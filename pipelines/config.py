@@ -164,6 +164,14 @@ class ShadingConfig(Section):
     gain: Literal["off", "gain", "gain-offset"] = Field(
         "gain", description="match the brightness of tiles over their overlaps"
     )
+    contrast: Literal["none", "local", "clahe"] = Field(
+        "none",
+        description="even out contrast of 2-D tiles as they are drawn: by local mean and "
+        "deviation, or by adaptive histogram equalisation to 256 values",
+    )
+    contrast_px: int = Field(
+        256, ge=16, description="size of the neighbourhoods over which contrast is evened out, px"
+    )
 
 
 class BlendConfig(Section):

@@ -15,6 +15,7 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.montage.pair import strip_boxes
 from warpbeam.pipelines.config import TilesConfig
 from warpbeam.pipelines.plan import StagePlan
+from warpbeam.transforms.contrast import MOST_TILES as CONTRAST_TILES
 from warpbeam.transforms.flatfield import MOST_TILES as FLATFIELD_TILES
 from warpbeam.transforms.link import LinkSettings
 from warpbeam.transforms.stage import Unit
@@ -107,7 +108,7 @@ def elastic(
 
 
 def greys(tiles: TileList, config: TilesConfig, *, flatfield: bool) -> list[StagePlan]:
-    """Estimating the flat field and the gains, where they are wanted."""
+    """Estimating the flat field, the gains, and the range of grey values, where they are wanted."""
     total, largest = tile_bytes(tiles), max(math.prod(t.shape) for t in tiles.tiles)
     channels, found = len(tiles.channels), []
     if flatfield:
@@ -121,6 +122,11 @@ def greys(tiles: TileList, config: TilesConfig, *, flatfield: bool) -> list[Stag
             StagePlan("levels", len(tiles), read, 0, 8 * largest, read / _CONVERT_BYTES_PER_S)
         )
         found.append(StagePlan("gain", 1, 0, 0, 4000 * len(tiles), 4e-5 * len(tiles)))
+    if config.shading.contrast != "none":
+        read = round(total * min(1.0, CONTRAST_TILES / len(tiles)))
+        found.append(
+            StagePlan("contrast", channels, read, 0, 8 * largest, read / _CONVERT_BYTES_PER_S)
+        )
     return found
 
 

@@ -15,6 +15,7 @@ from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.bends import BendReader
 from warpbeam.transforms.canvas import LayOut, OutputSettings, frame, load_canvas, volume_spec
+from warpbeam.transforms.contrast import ContrastSettings, MeasureRange, list_ranges
 from warpbeam.transforms.convert import ConvertTile, usable
 from warpbeam.transforms.flatfield import EstimateFlatField, list_channels
 from warpbeam.transforms.fuse import FuseSettings, FuseTiles
@@ -79,6 +80,15 @@ def add_gain(graph: JobGraph, run: RunFolder, config: TilesConfig, tiles: TileLi
     graph.map("gain", {"offsets": offsets}, functools.partial(one_gain, levels), work)
 
 
+def add_contrast(graph: JobGraph, run: RunFolder, config: TilesConfig, tiles: TileList) -> None:
+    """Measures in which range contrast is evened out, where that is wanted."""
+    if config.shading.contrast == "none":
+        return
+    converted = graph.ledger("convert")
+    ranges = functools.partial(list_ranges, run, converted, len(tiles.channels))
+    graph.map("contrast", None, ranges, MeasureRange(run, converted, tiles.dtype), critical=True)
+
+
 def output_settings(
     config: JobConfig, tiles: TileList, *, flat: bool | None = None
 ) -> OutputSettings:
@@ -111,9 +121,11 @@ def add_fusion(
     """
     output = output_settings(config, tiles)
     blend = config.blend
+    contrast = ContrastSettings(config.shading.contrast, config.shading.contrast_px)
     settings = FuseSettings(
-        blend.mode, blend.interpolation, config.volume.coverage, blend.margin_px
+        blend.mode, blend.interpolation, config.volume.coverage, blend.margin_px, contrast
     )
+    add_contrast(graph, run, config, tiles)
     graph.map(
         "canvas", asdict(output), functools.partial(_one_canvas, run), LayOut(run, output),
         critical=True,

@@ -363,6 +363,14 @@ class TileJob(ListJob[OnTiles]):
                 got="lanczos",
                 fix="choose cubic",
             )
+        if self.tiles.ndim == 3 and self.config.shading.contrast != "none":
+            raise InputError(
+                "contrast is evened out in 2-D tiles only",
+                where="shading.contrast",
+                expected="none for 3-D tiles",
+                got=self.config.shading.contrast,
+                fix="leave it out",
+            )
 
 
 def _failed_share(ledger: Ledger) -> float:

@@ -210,7 +210,7 @@ def _listed(
     converted: Ledger,
     settings: LinkSettings,
 ) -> Iterator[Unit]:
-    shading = shading_fingerprint(run, with_gains=False)
+    shading = shading_fingerprint(run, "flat", "dark")
     return listing(usable(run, converted), settings, shading)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,15 +34,15 @@ def list_channels(run: RunFolder, converted: Ledger, channels: int) -> Iterator[
 
 def _sample(run: RunFolder, converted: Ledger) -> list[TileSource]:
     """A fixed choice that does not depend on the order or the number of the other tiles."""
-    found = sorted(
-        usable(run, converted), key=lambda s: hashlib.blake2b(repr(s.key).encode()).digest()
-    )
+    found = fixed_choice(usable(run, converted))
     shape = found[0].shape[-2:] if found else None
     return [source for source in found if source.shape[-2:] == shape][:MOST_TILES]
 
 
-def _shuffled(source: TileSource) -> bytes:
-    return hashlib.blake2b(repr(source.key).encode(), digest_size=8).digest()
+def fixed_choice(sources: Iterable[TileSource]) -> list[TileSource]:
+    """Tiles in an order that is as good as random, and which those that come or go leave as it
+    is."""
+    return sorted(sources, key=lambda s: hashlib.blake2b(repr(s.key).encode()).digest())
 
 
 class EstimateFlatField:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -18,8 +18,10 @@ import numpy as np
 from warpbeam.kernels.fuse import render, view, warp
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.shading.correction import Shading
 from warpbeam.transforms.bends import BendReader
 from warpbeam.transforms.canvas import Canvas, load_canvas
+from warpbeam.transforms.contrast import ContrastSettings, EvenTiles
 from warpbeam.transforms.keys import ShardKey, TileKey
 from warpbeam.transforms.shading import ShadingReader, shading_fingerprint
 from warpbeam.transforms.stage import (
@@ -49,6 +51,7 @@ class FuseSettings:
     interpolation: str
     coverage: bool
     margin: int = 0
+    contrast: ContrastSettings = field(default_factory=ContrastSettings)
 
 
 class FuseTiles(beam.PTransform):
@@ -124,6 +127,7 @@ class FuseShard:
         self._tiles = TileReader(self._run)
         self._shading = ShadingReader(self._run)
         self._bends = BendReader(self._run)
+        self._even = EvenTiles(self._run, self._settings.contrast)
         self._spare = threading.local()
 
     def _blank(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
@@ -203,16 +207,16 @@ class FuseShard:
     def _view(
         self, source: TileSource, matrix: affine.Matrix, window: Box, channel: int
     ) -> view.TileView:
-        pixels, mask = self._tiles.valid(source, channel, window)
-        return view.TileView(
-            pixels,
-            window,
-            source.shape,
-            matrix,
-            mask,
-            self._shading.of(TileKey(*source.key), channel),
-            self._bends.of(source.key),
-        )
+        shading = self._shading.of(TileKey(*source.key), channel)
+        pixels: np.ndarray[Any, Any]
+        if self._settings.contrast.how == "none":
+            pixels, mask = self._tiles.valid(source, channel, window)
+        else:
+            even = self._even.read(source, channel, shading, window)
+            mask, shading = np.isfinite(even), Shading()
+            pixels = np.where(mask, even, np.float32(0))
+        bend = self._bends.of(source.key)
+        return view.TileView(pixels, window, source.shape, matrix, mask, shading, bend)
 
 
 def brightness(sample: np.ndarray[Any, Any]) -> list[float]:

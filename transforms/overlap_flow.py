@@ -56,7 +56,7 @@ def list_overlaps(run: RunFolder, converted: Ledger) -> Iterator[Unit]:
     """A unit per link that the solve kept, where the tiles share a face."""
     there = {source.key for source in usable(run, converted)}
     placed = {p.source.key: p for p in load_placement(run) if p.source.key in there}
-    shading = shading_fingerprint(run, with_gains=False)
+    shading = shading_fingerprint(run, "flat", "dark")
     for row in tables.read(run.table("links")):
         keys = [TileKey(row["time"], row["section"], row[name]) for name in ("tile_a", "tile_b")]
         if row["kept"] and all(key in placed for key in keys):

@@ -45,12 +45,11 @@ def save_gains(run: RunFolder, gains: dict[TileKey, list[tuple[float, float]]]) 
     store.write_json(run.gains, {key_name(key): pairs for key, pairs in gains.items()})
 
 
-def shading_fingerprint(run: RunFolder, *, with_gains: bool = True) -> str:
-    """Changes whenever any estimated shading does."""
+def shading_fingerprint(run: RunFolder, *kinds: str) -> str:
+    """Changes whenever any estimated shading does, or that of some kinds: "flat", "dark", "gains",
+    "range"."""
     folder = store.join(run.uri, "shading")
-    names = [
-        n for n in store.list_keys(folder + "/") if with_gains or n.startswith(("flat", "dark"))
-    ]
+    names = [n for n in store.list_keys(folder + "/") if n.startswith(kinds or "")]
     return digest([hashlib.sha256(raw).hexdigest() for raw in store.read_many(folder, names)])
 
 

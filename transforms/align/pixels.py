@@ -10,8 +10,7 @@ from jaxtyping import Float32
 
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.shading.contrast import Contrast, Range, evened, support
-from warpbeam.transforms.align.grey import sampled_range
-from warpbeam.transforms.align.reading import with_nan
+from warpbeam.transforms.grey import sampled_range, with_nan
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import TileReader, TileSource
 

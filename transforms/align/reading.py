@@ -21,8 +21,8 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.grid import BlockGrid
 from warpbeam.kernels.shading.contrast import Range
 from warpbeam.transforms.align.frame import reduced_uri
-from warpbeam.transforms.align.grey import sampled_range
 from warpbeam.transforms.convert import usable
+from warpbeam.transforms.grey import sampled_range, with_nan
 from warpbeam.transforms.keys import TileKey
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.stage import Unit
@@ -193,14 +193,6 @@ class SectionReader:
             if source.mask is not None or self._settings.exclusions:
                 known = stored.read(source.row, _MASK, window) > 0
         return with_nan(pixels, known)
-
-
-def with_nan(pixels: Pixels, known: Bool[np.ndarray, "y x"] | None) -> Image:
-    """Pixels as float32, NaN where they are not known; None: all are."""
-    image = pixels.astype(np.float32)
-    if known is not None:
-        image[~known] = np.nan
-    return image
 
 
 def _at_scale(matrix: affine.Matrix, scale: int) -> affine.Matrix:

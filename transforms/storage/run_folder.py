@@ -70,6 +70,10 @@ class RunFolder:
         """The dark level of a channel."""
         return store.join(self.uri, "shading", f"dark_c{channel}.json")
 
+    def grey_range(self, channel: int) -> str:
+        """The range in which the contrast of a channel is evened out."""
+        return store.join(self.uri, "shading", f"range_c{channel}.json")
+
     @property
     def gains(self) -> str:
         """Gain and offset per tile and channel."""

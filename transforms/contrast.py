@@ -1,0 +1,105 @@
+"""Tiles with even contrast: the range of grey values that all of them share, and what is drawn."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.shading.contrast import Contrast, Range, evened, grey_range, support
+from warpbeam.kernels.shading.correction import Shading
+from warpbeam.transforms.convert import usable
+from warpbeam.transforms.flatfield import fixed_choice
+from warpbeam.transforms.grey import Image, grey_sample, with_nan
+from warpbeam.transforms.keys import TileKey
+from warpbeam.transforms.shading import ShadingReader, shading_fingerprint
+from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage import store
+from warpbeam.transforms.storage.images import CorruptImageError
+from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest
+from warpbeam.transforms.storage.run_folder import RunFolder
+from warpbeam.transforms.tiles import TileReader, TileSource
+
+# Tiles that stand for all, and of each every so-manieth pixel that is looked at.
+MOST_TILES, _THIN = 64, 4
+
+
+@dataclass(frozen=True)
+class ContrastSettings:
+    """How contrast is evened out; see `kernels.shading.contrast`."""
+
+    how: Contrast = "none"
+    size_px: int = 256
+
+
+def list_ranges(run: RunFolder, converted: Ledger, channels: int) -> Iterator[Unit]:
+    """A unit per channel; its payload changes with the tiles that are sampled, and with their
+    shading."""
+    sample = [(source.key, source.version) for source in _sample(run, converted)]
+    mark = digest([sample, shading_fingerprint(run, "flat", "dark", "gains")])
+    return ((("channel", channel), mark) for channel in range(channels))
+
+
+def _sample(run: RunFolder, converted: Ledger) -> list[TileSource]:
+    return fixed_choice(usable(run, converted))[:MOST_TILES]
+
+
+class MeasureRange:
+    """Work of the stage `contrast`: the range of one channel, within that of the pixels' type."""
+
+    def __init__(self, run: RunFolder, converted: Ledger, dtype: str) -> None:
+        self._run, self._converted, self._dtype = run, converted, np.dtype(dtype)
+
+    def setup(self) -> None:
+        self._tiles, self._shading = CorrectedTiles(self._run), ShadingReader(self._run)
+
+    def __call__(self, key: Key, payload: Any) -> Record:
+        channel, seen = key[1], [np.zeros(0, np.float32)]
+        for source in _sample(self._run, self._converted):
+            shading = self._shading.of(TileKey(*source.key), channel)
+            read = functools.partial(self._tiles.read, source, channel, shading)
+            with contextlib.suppress(CorruptImageError):  # whoever draws it says so
+                seen.append(grey_sample(read, source.shape)[::_THIN])
+        low, high = grey_range(np.concatenate(seen))
+        if self._dtype.kind in "iu":
+            limits = np.iinfo(self._dtype)
+            low, high = max(low, float(limits.min)), min(high, float(limits.max))
+        store.write_json(self._run.grey_range(channel), [low, high])
+        return {"low": low, "high": high}
+
+
+class CorrectedTiles:
+    """Reads tiles as they compare with one another; one per worker."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._tiles = TileReader(run)
+
+    def read(self, source: TileSource, channel: int, shading: Shading, box: Box) -> Image:
+        """The corrected pixels of a box of a tile, NaN where there is no data."""
+        pixels, mask = self._tiles.valid(source, channel, box)
+        return with_nan(shading.correct(pixels, box), mask)
+
+
+class EvenTiles:
+    """Reads tiles with even contrast; one per worker."""
+
+    def __init__(self, run: RunFolder, settings: ContrastSettings) -> None:
+        self._run, self._how, self._size = run, settings.how, settings.size_px
+        self._tiles = CorrectedTiles(run)
+        self._range = functools.cache(self._read_range)
+
+    def read(self, source: TileSource, channel: int, shading: Shading, box: Box) -> Image:
+        """The pixels of a box of a tile, NaN where there is no data."""
+        around = support(box, self._how, self._size) & Box.of_shape(source.shape)
+        corrected = self._tiles.read(source, channel, shading, around)
+        even = evened(corrected, self._how, self._size, self._range(channel), around.start)
+        return even[box.slices_in(around)]
+
+    def _read_range(self, channel: int) -> Range:
+        low, high = store.read_json(self._run.grey_range(channel))
+        return low, high
