@@ -20,8 +20,10 @@ setup(
     package_data={"": ["py.typed", "*.j2", "templates/*", "demo_tiles/*"]},
     install_requires=[
         "apache-beam",
+        "fsspec",
         "gcsfs",
         "imagecodecs",
+        "imageio",
         "jax",
         "jaxlib",
         "jaxtyping",
@@ -46,6 +48,7 @@ setup(
         "ants": ["antspyx"],
         "cellpose": ["cellpose>=4.2"],
         "greedy": ["picsl-greedy"],
+        "s3": ["s3fs"],
         "torch": ["torch"],
         "test": [
             "antspyx",

@@ -267,16 +267,18 @@ class JobConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_preset(cls, values: Any) -> Any:
-        """The preset's values below those that are given."""
-        if not cls.presets or not isinstance(values, dict):
+    def _over_defaults(cls, values: Any) -> Any:
+        """The job's own defaults of a section below the preset's, and those below what is given:
+        pydantic forgets the first where any field of the section is given."""
+        if not isinstance(values, dict):
             return values
-        merged = dict(values)
-        name = values.get("preset", cls.model_fields["preset"].default)
-        for section, preset in cls.presets.get(name, {}).items():
+        merged, field = dict(values), cls.model_fields.get("preset")
+        preset = cls.presets.get(str(values.get("preset", field and field.default)), {})
+        for section, field in cls.model_fields.items():
             given = values.get(section, {})
-            if isinstance(given, dict):
-                merged[section] = {**preset, **given}
+            if isinstance(field.default, Section) and isinstance(given, dict):
+                own = field.default.model_dump(exclude_unset=True)
+                merged[section] = {**own, **preset.get(section, {}), **given}
         return merged
 
     @model_validator(mode="after")

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from warpbeam.pipelines.align_config import AlignConfig
+from warpbeam.pipelines.align_config import AlignConfig, ApplyStackConfig
 from warpbeam.pipelines.config import FuseConfig, JobConfig, StitchConfig
-from warpbeam.pipelines.register_config import RegisterConfig, RoundsConfig
+from warpbeam.pipelines.register_config import ApplyConfig, RegisterConfig, RoundsConfig
 from warpbeam.pipelines.segment_config import SegmentConfig
 from warpbeam.pipelines.volume_config import SegmentVolumeConfig
 
 _MODELS: dict[str, tuple[type[JobConfig], ...]] = {
     "stitch": (StitchConfig,),
-    "align": (AlignConfig,),
+    "align": (AlignConfig, ApplyStackConfig),
     "fuse": (FuseConfig,),
-    "register": (RegisterConfig, RoundsConfig),
+    "register": (RegisterConfig, RoundsConfig, ApplyConfig),
     "segment": (SegmentConfig, SegmentVolumeConfig),
 }
 
@@ -32,17 +32,16 @@ def text(job: str, *, schema: bool = False) -> str:
         found = [model.model_json_schema() for model in models]
         return json.dumps({"anyOf": found} if len(found) > 1 else found[0], indent=1)
     parts = [
-        "\n".join([f"{job}: {m.__doc__}", *_lines(m, set(models) & set(m.__mro__[1:]))])
-        for m in models
+        "\n".join([f"{job}: {m.__doc__}", *_lines(m, models[:k])]) for k, m in enumerate(models)
     ]
     return "\n\n\n".join(parts)
 
 
-def _lines(model: type[BaseModel], told: set[type]) -> Iterator[str]:
-    """The settings of a model, less those of the models that were told already."""
-    known = {name for other in told for name in getattr(other, "model_fields", ())}
+def _lines(model: type[BaseModel], told: Sequence[type[BaseModel]]) -> Iterator[str]:
+    """The settings of a model, less those that are the same in models that were told already."""
     for name, field in model.model_fields.items():
-        if name in known:
+        others = [other.model_fields[name] for other in told if name in other.model_fields]
+        if any(_same(field, other) for other in others):
             continue
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -51,6 +50,10 @@ def _lines(model: type[BaseModel], told: set[type]) -> Iterator[str]:
             yield from _section(default, f"{name}.")
         else:
             yield from _field(name, field, field.get_default())
+
+
+def _same(a: FieldInfo, b: FieldInfo) -> bool:
+    return (a.annotation, a.default, a.description) == (b.annotation, b.default, b.description)
 
 
 def _section(values: BaseModel, prefix: str) -> Iterator[str]:

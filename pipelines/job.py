@@ -31,7 +31,8 @@ OnTiles = TypeVar("OnTiles", bound=TilesConfig)
 
 _log = logging.getLogger(__name__)
 
-_VERSIONED = ("warpbeam", "apache-beam", "numpy", "opencv-contrib-python-headless", "scipy",
+_VERSIONED = ("warpbeam", "antspyx", "apache-beam", "cellpose", "jax", "numpy",
+              "opencv-contrib-python-headless", "picsl-greedy", "scikit-image", "scipy",
               "tensorstore", "tifffile")  # fmt: skip
 
 

@@ -268,6 +268,7 @@ class ApplyConfig(JobConfig):
     """Another volume in the place of a registered one -> the frame of the fixed one."""
 
     source_field: ClassVar[str] = "moving"
+    command: ClassVar[str | None] = "register"
 
     moving: str = Field(description="another channel, or labels, of the moving volume")
     registration: str = Field(description="folder of the run of `warpbeam register`")

@@ -146,9 +146,9 @@ def field_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def _unknown(name: str, model: type[JobConfig]) -> InputError:
     known = list(field_names(model))
     leaves = {k.rsplit(".", 1)[-1]: k for k in known}
-    near = difflib.get_close_matches(name, known, 1, 0.5)
+    near = difflib.get_close_matches(name, known, 1, 0.7)
     near = near or [
-        leaves[n] for n in difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, 1, 0.6)
+        leaves[n] for n in difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, 1, 0.75)
     ]
     return InputError(
         "a setting is not known",

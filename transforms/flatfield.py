@@ -14,6 +14,7 @@ from warpbeam.kernels.shading.flatfield import ShadingSamples
 from warpbeam.transforms.convert import usable
 from warpbeam.transforms.shading import save_flat
 from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage.images import CorruptImageError, together
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import TileReader, TileSource
@@ -61,9 +62,14 @@ class EstimateFlatField:
         channel = key[1]
         sources = _sample(self._run, self._converted)
         height, width = sources[0].shape[-2:]
-        samples = ShadingSamples((height, width))
+        samples, corrupt = ShadingSamples((height, width)), []
         for source in sources:
-            samples.update(self._plane(source, channel), repr(source.key))
+            try:
+                samples.update(self._plane(source, channel), repr(source.key))
+            except CorruptImageError as problem:  # whoever draws the tile fails for it
+                corrupt.append(problem)
+        if len(corrupt) == len(sources):
+            raise together(corrupt)
         shading = samples.estimate(dark=None if self._dark else 0.0)
         flat = shading.flat
         spread = 1.0 if flat is None else float(flat.max() / flat.min())
@@ -71,7 +77,7 @@ class EstimateFlatField:
             shading = Shading()
         save_flat(self._run, channel, shading)
         return {
-            "tiles": len(sources),
+            "tiles": len(sources) - len(corrupt),
             "brightest_to_darkest": spread,
             "dark": shading.dark,
             "used": shading.flat is not None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from warpbeam.transforms.link import by_montage, neighbours
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.shading import ShadingReader, save_gains
 from warpbeam.transforms.stage import Unit
+from warpbeam.transforms.storage.images import CorruptImageError
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import PlacedTile, TileReader
@@ -68,12 +70,12 @@ class MeasureLevels:
         }
 
     def _levels(self, tile: PlacedTile, other: PlacedTile, channel: int) -> Record:
-        common = _common(tile, other)
-        a, b = self._drawn(tile, common, channel), self._drawn(other, common, channel)
-        found = None
-        if a is not None and b is not None:
-            box = a.box & b.box
-            found = overlap_levels(_thinned(a, box), _thinned(b, box))
+        common, found = _common(tile, other), None
+        with contextlib.suppress(CorruptImageError):  # whoever draws the tile fails for it
+            a, b = self._drawn(tile, common, channel), self._drawn(other, common, channel)
+            if a is not None and b is not None:
+                box = a.box & b.box
+                found = overlap_levels(_thinned(a, box), _thinned(b, box))
         known = found is not None and found.pixels > 0
         return {
             "other": other.source.key,

@@ -92,7 +92,7 @@ def improved(fixed: Volume, moving: Volume, engine: ChunkEngine) -> Improved:
         if not np.isfinite(found).all():
             continue
         after = alike(fixed, moved(moving, found), _WINDOW)
-        if not after <= before:
+        if after > before:
             return Improved(found, accuracy, before, after)
     return Improved(None, None, before, after)
 

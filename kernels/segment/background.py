@@ -6,11 +6,13 @@ Images keep their type: values are rounded and cut to its range, so that histogr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Num
+
+from warpbeam.kernels.warp.cast import cast
 
 How = Literal["none", "subtract", "divide"]
 
@@ -35,12 +37,12 @@ def correct(
     if background is None or how == "none":
         return image
     if how == "subtract":
-        return _cast(image - background, image.dtype)
+        return cast(image - background, image.dtype)
     positive = background[background > 0]
     if not positive.size:
         return image
     shape = np.maximum(background, positive.min()) / positive.mean(dtype=np.float64)
-    return _cast(image / shape.astype(np.float32), image.dtype)
+    return cast(image / shape.astype(np.float32), image.dtype)
 
 
 def smooth(image: Num[np.ndarray, "y x"], sigma_px: float) -> Num[np.ndarray, "y x"]:
@@ -48,12 +50,5 @@ def smooth(image: Num[np.ndarray, "y x"], sigma_px: float) -> Num[np.ndarray, "y
     if sigma_px <= 0:
         return image
     wide = image.astype(np.float32, copy=False)
-    return _cast(cv2.GaussianBlur(wide, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT),
-                 image.dtype)  # fmt: skip
-
-
-def _cast(values: Float[np.ndarray, "y x"], dtype: np.dtype[Any]) -> np.ndarray:
-    if dtype.kind not in "iu":
-        return values.astype(dtype)
-    info = np.iinfo(dtype)
-    return np.clip(np.rint(values), info.min, info.max).astype(dtype)
+    smoothed = cv2.GaussianBlur(wide, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT)
+    return cast(smoothed, image.dtype)

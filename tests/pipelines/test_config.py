@@ -28,6 +28,19 @@ def test_settings_win_over_the_file(tmp_path):
     assert config.output == "elsewhere"
 
 
+def test_a_jobs_own_defaults_stay_beside_what_is_given():
+    fuse = load(FuseConfig, None, {**GIVEN, "shading.gain": "gain"})
+    assert (fuse.shading.flatfield, fuse.shading.gain) == ("off", "gain")
+    align = load(AlignConfig, None, {"sections": "s", "output": "out", "volume.compression": 3})
+    assert (align.volume.shard_3d, align.volume.compression) == ((32, 1024, 1024), 3)
+    both = load(
+        AlignConfig, None,
+        {"sections": "s", "output": "out", "preset": "em_3d", "mesh.bending_px": 77},
+    )  # fmt: skip
+    plain = load(AlignConfig, None, {"sections": "s", "output": "out", "preset": "em_3d"})
+    assert both.mesh == plain.mesh.model_copy(update={"bending_px": 77})
+
+
 def test_values_are_read_as_yaml():
     given = parse_settings(["volume.shard_2d=[512, 1024]", "solve.model=affine", "run.workers=3",
                             "input.voxel_um=0.25", "volume.pyramid=false"])  # fmt: skip

@@ -253,6 +253,24 @@ def test_a_corrupt_tile_costs_itself_only(tmp_path, strips):
     assert json.loads((run / "run.json").read_text())["failures"] == []
 
 
+def test_a_corrupt_tile_leaves_the_shading_of_the_others_alone(tmp_path):
+    """The flat field is that of all tiles but it, and each of them has its gain."""
+    tiles = write_mosaic(tmp_path / "tiles", rowsperstrip=16)
+    damage(tmp_path / "tiles" / "t_80_80.tif")
+    shading = {"flatfield": "on", "gain": "gain"}
+    outcome = fuse(tiles, tmp_path / "run", expect=1, shading=shading)
+    assert {f.stage for f in outcome.failures} == {"fuse"}
+    gains = json.loads((tmp_path / "run" / "shading" / "gains.json").read_text())
+    rows = tiles.read_text().splitlines()
+    sound = [rows[0], *(row for row in rows[1:] if "t_80_80" not in row)]
+    (tmp_path / "tiles" / "sound.csv").write_text("\n".join(sound) + "\n")
+    fuse(tmp_path / "tiles" / "sound.csv", tmp_path / "sound", shading=shading)
+    expected = json.loads((tmp_path / "sound" / "shading" / "gains.json").read_text())
+    assert all(gains[tile] != [[1.0, 0.0]] for tile in expected)
+    flats = [np.load(tmp_path / run / "shading" / "flat_c0.npy") for run in ("run", "sound")]
+    np.testing.assert_array_equal(*flats)
+
+
 def test_a_changed_tile_redoes_the_shards_that_it_touches(tmp_path):
     """Render cells are 1024 px wide: a tile far away does not matter."""
     tiles = write_mosaic(tmp_path / "tiles", rows=1, columns=3, tile=128, step=1500)

@@ -10,6 +10,7 @@ from jaxtyping import Float32
 
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.shading.contrast import Contrast, Range, evened, support
+from warpbeam.kernels.warp.cast import cast
 from warpbeam.transforms.grey import sampled_range, with_nan
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import TileReader, TileSource
@@ -42,7 +43,7 @@ class SectionPixels:
             grey = self._range(source, channel, pixels.dtype)
             known = with_nan(pixels, mask)
             even = evened(known, self._how, self._size, grey, around.start)
-            pixels = _as_type(np.where(np.isnan(even), self._background, even), pixels.dtype)
+            pixels = cast(np.where(np.isnan(even), self._background, even), pixels.dtype)
         elif mask is not None:
             pixels = np.where(mask, pixels, np.asarray(self._background, pixels.dtype))
         return pixels[box.slices_in(around)]
@@ -58,7 +59,3 @@ class SectionPixels:
             limits = np.iinfo(dtype)
             low, high = max(low, float(limits.min)), min(high, float(limits.max))
         return low, high
-
-
-def _as_type(values: Pixels, dtype: np.dtype[Any]) -> Pixels:
-    return (np.rint(values) if np.issubdtype(dtype, np.integer) else values).astype(dtype)

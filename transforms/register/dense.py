@@ -7,6 +7,7 @@ makes no better, or on which it fails, leaves its nodes to its neighbours, or to
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -68,7 +69,9 @@ class RegisterChunk:
         if why is None:
             with _one_at_a_time:
                 found = improved(fixed, moving, self._engine)
-            said = {"accuracy": found.accuracy, "ncc_before": found.before, "ncc": found.after}
+            likeness = {"ncc_before": found.before, "ncc": found.after}
+            said = {k: None if math.isnan(v) else v for k, v in likeness.items()}
+            said["accuracy"] = found.accuracy
             if found.displacement is None:
                 why = "no better than before"
             else:

@@ -53,6 +53,13 @@ def test_what_never_makes_a_chunk_better_is_left_out():
     assert found.after < found.before
 
 
+def test_what_throws_a_chunk_out_of_view_makes_it_no_better():
+    away = np.full_like(BEND, 1000.0)
+    found = improved(FIXED, TEXTURE, Scripted("low", away, away))
+    assert (found.displacement, found.accuracy) == (None, None)
+    assert np.isnan(found.after)
+
+
 def test_unknown_voxels_are_filled_with_the_mean_of_the_others():
     holed = TEXTURE.copy()
     holed[:8] = np.nan

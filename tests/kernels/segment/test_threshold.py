@@ -86,6 +86,15 @@ def test_the_histogram_counts_large_images_exactly(monkeypatch):
     np.testing.assert_array_equal(greys, np.arange(3, 9))
 
 
+def test_the_brightest_values_of_any_type_stay_bright():
+    for dtype in ("uint8", "uint16", "int32", "uint32"):
+        bright = np.full((32, 32), np.iinfo(dtype).max, dtype)
+        assert (smooth(bright, 2.0) > 0.99 * np.iinfo(dtype).max).all()
+        shade = np.ones((32, 32), np.float32)
+        shade[:16] = 0.5
+        assert (correct(bright, shade, "divide")[:16] > 0.99 * np.iinfo(dtype).max).all()
+
+
 def test_backgrounds_are_medians_and_go():
     rng = np.random.default_rng(2)
     shade = np.linspace(100, 300, 30, dtype=np.float32)[None].repeat(20, 0)

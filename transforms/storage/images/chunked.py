@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.images.ome_xml import MICROMETRES
 from warpbeam.transforms.storage.images.ref import ImageInfo, corrupt, output_dtype, unreadable
 from warpbeam.transforms.storage.images.source import is_folder, is_remote, local_path
@@ -29,7 +30,7 @@ class ChunkedImage:
             raise FileNotFoundError(file)
         try:
             spec, axes, scale = _spec(file)
-            array = ts.open(spec, read=True).result()
+            array = ts.open(spec, read=True, context=store.write_context()).result()
         except ValueError as cause:
             raise unreadable(file, cause) from cause
         if spec.get("driver") == "n5":  # N5 counts its axes from the fastest one
@@ -84,24 +85,23 @@ def _spec(file: str) -> tuple[dict[str, Any], tuple[str, ...], tuple[float, ...]
         return ts.Spec(file).to_json(), (), None
     root = _kvstore(file)
     path, axes, scale = _level(root)
-    store = {**root.spec().to_json()}
-    store["path"] = f"{store['path']}{path}/" if path else store["path"]
-    array = ts.KvStore.open(store).result()
+    place = root.spec().to_json()
+    place["path"] = f"{place['path']}{path}/" if path else place["path"]
+    array = ts.KvStore.open(place, context=store.write_context()).result()
     for name, driver in METADATA.items():
         if (found := _json(array, name)) is not None:
             axes = axes or _dimension_names(found)
-            return {"driver": driver, "kvstore": store}, axes, scale
+            return {"driver": driver, "kvstore": place}, axes, scale
     raise ValueError(f"there is none of {', '.join(METADATA)} in it")
 
 
 def _kvstore(file: str) -> Any:
     import tensorstore as ts
 
-    if not is_remote(file):
-        spec: Any = {"driver": "file", "path": local_path(file).rstrip("/") + "/"}
-    else:
-        spec = file.rstrip("/") + "/"
-    return ts.KvStore.open(spec).result()
+    spec: Any = file.rstrip("/") + "/"  # what is read over http, say
+    if not is_remote(file) or file.partition("://")[0] in store.SCHEMES:
+        spec = store.kvstore_spec(file if is_remote(file) else local_path(file))
+    return ts.KvStore.open(spec, context=store.write_context()).result()
 
 
 def _json(store: Any, name: str) -> dict[str, Any] | None:

@@ -171,7 +171,7 @@ def _filesystem(uri: str) -> tuple[Any, str]:
         raise InputError(
             "a URI cannot be opened",
             where=uri,
-            expected="a scheme that fsspec knows, with its package installed (gs:// needs gcsfs)",
+            expected="a scheme that fsspec knows, with its package installed (s3:// needs s3fs)",
             got=str(cause),
             fix="install the package, or copy the files to a local folder",
         ) from cause
