@@ -19,12 +19,14 @@ _GREEDY = Extra("greedy", "picsl_greedy", "picsl-greedy")
 
 @dataclass(frozen=True)
 class DenseEngine:
-    """Attributes:
-    engine: with its settings.
-    overlap: how far a chunk reaches into its neighbours, fixed voxels.
-    extra: that holds it.
-    bytes_per_voxel: memory, of a chunk with its surroundings.
-    voxels_per_s: of one core.
+    """A dense engine, and what it costs.
+
+    Attributes:
+        engine: with its settings.
+        overlap: how far a chunk reaches into its neighbours, fixed voxels.
+        extra: that holds it.
+        bytes_per_voxel: memory, of a chunk with its surroundings.
+        voxels_per_s: of one core.
     """
 
     engine: ChunkEngine

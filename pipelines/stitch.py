@@ -62,9 +62,6 @@ class StitchJob(TileJob[StitchConfig]):
 
     name = "stitch"
 
-    def prepare(self) -> None:
-        """Nothing but the tile list is needed."""
-
     def build(self, graph: JobGraph) -> None:
         run, config = self.run_folder, self.config
         fusing.add_convert(graph, run, self.tiles, self.sources)

@@ -22,7 +22,7 @@ from warpbeam.transforms.tiles import PlacedTile, TileSource, as_rows, load_sour
 
 Matrices = np.ndarray[Any, Any]
 
-# A link that the solve kept but that disagrees by more than this many pixels is reported.
+# A link of which the solve leaves at least this share of its weight counts as kept.
 KEPT_WEIGHT = 0.5
 
 
@@ -45,7 +45,7 @@ class _Measured:
 
 def one_solve(links: Ledger, nulls: Ledger) -> Iterator[Unit]:
     """The single unit; its payload changes whenever any link was measured anew."""
-    yield ("solve",), digest([sorted(links.done().items()), sorted(nulls.done().items())])
+    yield ("solve",), digest([links.fingerprint(), nulls.fingerprint()])
 
 
 class PlaceTiles:

@@ -107,6 +107,7 @@ class RelaxTiles:
             "points_kept": int((meshes.kept > 0).sum()),
             "scale_px": meshes.scale_px,
             "bending_px": bending,
+            "converged": meshes.converged,
         }
 
     def _relaxed(
@@ -196,7 +197,7 @@ def _left(tiles: Sequence[PlacedTile], pairs: PointPairs, meshes: TileMeshes) ->
 
 def one_index(meshes: Ledger, solve: Ledger) -> Iterator[Unit]:
     """The single unit; its payload changes whenever a montage was solved anew."""
-    yield ("maps",), digest([sorted(ledger.done().items()) for ledger in (meshes, solve)])
+    yield ("maps",), digest([meshes.fingerprint(), solve.fingerprint()])
 
 
 class IndexMaps:
@@ -229,6 +230,7 @@ def _summary(
     return {
         "tiles_bent": len(bent),
         "tiles_folded": sum(len(r["folded"]) for r in records),
+        "meshes_unsettled": sum(not r["converged"] for r in records),
         "points": sum(r["points"] for r in records),
         "points_kept": sum(r["points_kept"] for r in records),
         "flow_median_px": float(np.median(before)) if len(before) else None,

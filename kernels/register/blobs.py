@@ -18,9 +18,11 @@ _RIM = 2  # voxels beside what is not known, where the band-pass sees too little
 
 @dataclass(frozen=True)
 class Blobs:
-    """Attributes:
-    points: zyx, voxels, to a fraction of one.
-    bright: against what is around; else dark.
+    """Small things that stand out.
+
+    Attributes:
+        points: zyx, voxels, to a fraction of one.
+        bright: against what is around; else dark.
     """
 
     points: Float[np.ndarray, "n d"]

@@ -52,10 +52,12 @@ class ChunkEngine(Protocol):
 
 @dataclass(frozen=True)
 class Improved:
-    """Attributes:
-    displacement: as of `ChunkEngine`; None where the engine makes the chunks no more alike.
-    accuracy: with which that was found.
-    before, after: how alike the chunks were and are, see `kernels.register.ceiling`.
+    """What an engine made of two chunks.
+
+    Attributes:
+        displacement: as of `ChunkEngine`; None where the engine makes the chunks no more alike.
+        accuracy: with which that was found.
+        before, after: how alike the chunks were and are, see `kernels.register.ceiling`.
     """
 
     displacement: Displacement | None

@@ -49,10 +49,12 @@ class _Cloud(NamedTuple):
 
 @dataclass(frozen=True)
 class _Tetrahedra:
-    """Attributes:
-    corners: indices of blobs: one, and three neighbours from near to far.
-    edges: their lengths.
-    kind: handedness, and which corners are bright.
+    """Blobs with three neighbours each, by which the same ones are found again.
+
+    Attributes:
+        corners: indices of blobs: one, and three neighbours from near to far.
+        edges: their lengths.
+        kind: handedness, and which corners are bright.
     """
 
     corners: Int[np.ndarray, "t 4"]

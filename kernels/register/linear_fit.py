@@ -26,10 +26,12 @@ _RIDGE = 1e-9
 
 @dataclass(frozen=True)
 class LinearFit:
-    """Attributes:
-    matrix: `(d + 1, d + 1)`, takes `points` to `targets`.
-    kept: the share of its weight that was left of each pair.
-    scale: standard deviation of the good pairs on one axis, in units of the points.
+    """The linear map that most pairs of points agree on.
+
+    Attributes:
+        matrix: `(d + 1, d + 1)`, takes `points` to `targets`.
+        kept: the share of its weight that was left of each pair.
+        scale: standard deviation of the good pairs on one axis, in units of the points.
     """
 
     matrix: affine.Matrix

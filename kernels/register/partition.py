@@ -22,10 +22,12 @@ Part = tuple[Box, Float[np.ndarray, "..."], Float[np.ndarray, "..."]]
 
 @dataclass(frozen=True)
 class Blended:
-    """Attributes:
-    offsets: of all nodes; NaN where no chunk lies.
-    disagreement: standard deviation, by weight, of what the chunks say; NaN where fewer than
-        two do.
+    """The field that chunks make together.
+
+    Attributes:
+        offsets: of all nodes; NaN where no chunk lies.
+        disagreement: standard deviation, by weight, of what the chunks say; NaN where fewer than
+            two do.
     """
 
     offsets: Field

@@ -46,9 +46,11 @@ _LEAST_PAIRS = 8
 
 @dataclass(frozen=True)
 class WholeMatch:
-    """Attributes:
-    matrix: `(4, 4)`, voxels of the fixed volume to those of the moving one.
-    score: in standard deviations of what unrelated volumes reach at one shift.
+    """How two whole volumes lie on one another.
+
+    Attributes:
+        matrix: `(4, 4)`, voxels of the fixed volume to those of the moving one.
+        score: in standard deviations of what unrelated volumes reach at one shift.
     """
 
     matrix: affine.Matrix

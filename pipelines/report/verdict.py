@@ -27,7 +27,7 @@ class Verdict:
 def judge(run: Run) -> Verdict:
     """The verdict on a run."""
     trouble = failures(run)
-    look = [*_rejected(run), *_islands(run), *_visible(run), *_unbent(run)]
+    look = [*_rejected(run), *_islands(run), *_visible(run), *_unbent(run), *_unsettled(run)]
     fine = _agreement(run) if run.links else _placed_as_given(run)
     level = "incomplete" if trouble else "look" if look else "good"
     return Verdict(level, (*trouble, *fine, *look))
@@ -81,6 +81,14 @@ def _unbent(run: Run) -> list[str]:
         return []
     return ["No point of any overlap was believed, so no tile bends: look at elastic.patch_px, "
             "elastic.search_px and elastic.min_peak_ratio."]  # fmt: skip
+
+
+def _unsettled(run: Run) -> list[str]:
+    meshes = run.numbers.get("meshes_unsettled", 0)
+    if not meshes:
+        return []
+    return [f"The meshes of {count(meshes, 'montage')} did not settle: their seams may be better "
+            "with other settings of elastic."]  # fmt: skip
 
 
 def _rejected(run: Run) -> list[str]:

@@ -78,6 +78,7 @@ def test_what_is_said_of_links_and_tiles(plain):
         assert row["residual_elastic_px"] < 0.2 < row["flow_px"]
     assert outcome.numbers["tiles_bent"] == 4
     assert outcome.numbers["tiles_folded"] == 0
+    assert outcome.numbers["meshes_unsettled"] == 0
     assert outcome.numbers["residual_elastic_median_px"] < 0.1
     assert outcome.numbers["flow_median_px"] > 0.5
     assert outcome.numbers["points_kept"] > 0.9 * outcome.numbers["points"]

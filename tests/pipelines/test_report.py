@@ -127,6 +127,13 @@ def test_verdict_of_tiles_that_should_bend_and_do_not(run):
     assert "bend" not in " ".join(judge(run).sentences)
 
 
+def test_verdict_names_meshes_that_did_not_settle(run):
+    numbers = {**run.numbers, "meshes_unsettled": 2}
+    verdict = judge(replace(run, summary={**run.summary, "numbers": numbers}))
+    assert verdict.level == "look"
+    assert verdict.sentences[-1].startswith("The meshes of 2 montages did not settle")
+
+
 def test_verdict_names_failed_keys_first(run):
     failure = {"stage": "fuse", "key": [0, [0, 0, 0, 1, 1]], "error": "OSError", "cause": "x"}
     verdict = judge(changed(run, failures=[failure]))

@@ -16,7 +16,7 @@ from warpbeam.kernels.geometry.grid import BlockGrid
 from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.storage import fields, store
-from warpbeam.transforms.storage.ledger import Key, Record, digest, forget_stages
+from warpbeam.transforms.storage.ledger import FOLDER, Key, Record, digest, forget_stages
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import PlacedTile
 
@@ -181,11 +181,11 @@ def load_frame(run: RunFolder) -> Frame:
 
 def work_uri(run: RunFolder) -> str:
     """What stages leave for one another."""
-    return store.join(run.uri, ".ledger", "align")
+    return store.join(run.uri, FOLDER, "align")
 
 
 def frame_uri(run: RunFolder) -> str:
-    return store.join(run.uri, ".ledger", "frame.json")
+    return store.join(run.uri, FOLDER, "frame.json")
 
 
 def flow_uri(run: RunFolder) -> str:
@@ -221,4 +221,4 @@ def joined_uri(run: RunFolder) -> str:
 
 def reduced_uri(run: RunFolder, scale: int) -> str:
     """Sections reduced `scale` times."""
-    return store.join(run.uri, ".ledger", f"reduced_{scale}.zarr")
+    return store.join(run.uri, FOLDER, f"reduced_{scale}.zarr")

@@ -111,7 +111,7 @@ def blocks_of(
     """Blocks of about `length` sections whose first and last ones are good, and of which each
     begins a few sections before the one before ends.
 
-    None where no section is good. All of them lie as the very first does, at rest: it is none of
+    Empty where no section is good. All of them lie as the very first does, at rest: it is none of
     the `cracked` ones, unless all are, and those before it follow it.
     """
     good = [s for s in sections if s not in set(bad)]

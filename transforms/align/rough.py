@@ -144,7 +144,7 @@ class PlaceSections:
         pairs = [(key[0], pair) for key, found in self._rough.records() for pair in found["pairs"]]
         links = [(a, pair) for a, pair in pairs if "fixed_points" in pair]
         solution = self._solve(sources, number, links)
-        matrices = self._rounded(_with_neighbours(solution, len(sources)))
+        matrices = self._rounded(_with_neighbours(solution))
         weights = dict(zip((id(pair) for _, pair in links), link_weights(solution, len(links)),
                            strict=True))  # fmt: skip
         rows = [self._row(a, pair, weights, matrices, number) for a, pair in pairs]
@@ -223,7 +223,7 @@ def _unplaced(solution: Solution, sources: Sequence[TileSource]) -> list[int]:
     return [s.key.section for s, alone in zip(sources, _alone(solution), strict=True) if alone]
 
 
-def _with_neighbours(solution: Solution, count: int) -> Matrices:
+def _with_neighbours(solution: Solution) -> Matrices:
     """The matrices, with those of the nearest placed section for sections that stand alone."""
     matrices, alone = solution.matrices.copy(), _alone(solution)
     placed = np.flatnonzero(~alone)

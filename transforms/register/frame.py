@@ -53,15 +53,17 @@ class PassSettings:
 
 @dataclass(frozen=True)
 class Frame:
-    """Attributes:
-    shapes: of the fixed and the moving volume, zyx.
-    voxels: their sizes, zyx, in one unit.
-    spacing: distance of nodes, shortest edges of a fixed voxel.
-    most: fixed voxels on a side of a chunk, at most.
-    passes: in order.
-    check: a last look, which says how well the volumes lie on one another.
-    overlap: fixed voxels by which chunks of a dense engine reach into their neighbours; 0 where
-        there is no dense engine.
+    """Both volumes, the nodes of the field between them, and how it is found.
+
+    Attributes:
+        shapes: of the fixed and the moving volume, zyx.
+        voxels: their sizes, zyx, in one unit.
+        spacing: distance of nodes, shortest edges of a fixed voxel.
+        most: fixed voxels on a side of a chunk, at most.
+        passes: in order.
+        check: a last look, which says how well the volumes lie on one another.
+        overlap: fixed voxels by which chunks of a dense engine reach into their neighbours; 0 where
+            there is no dense engine.
     """
 
     shapes: tuple[tuple[int, ...], tuple[int, ...]]

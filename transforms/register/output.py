@@ -40,10 +40,12 @@ _BEYOND = 2  # nodes around the fixed volume from which the inverse still knows 
 
 @dataclass(frozen=True)
 class MapSettings:
-    """Attributes:
-    voxels: sizes of the fixed and of the moving volume in `unit`, which maps are stored in.
-    unit: long name of OME-NGFF, or None.
-    itk: whether the maps are stored for ITK and ANTs too.
+    """How maps are stored.
+
+    Attributes:
+        voxels: sizes of the fixed and of the moving volume in `unit`, which maps are stored in.
+        unit: long name of OME-NGFF, or None.
+        itk: whether the maps are stored for ITK and ANTs too.
     """
 
     voxels: tuple[tuple[float, ...], tuple[float, ...]]

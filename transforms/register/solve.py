@@ -40,10 +40,12 @@ Nodes = Bool[np.ndarray, "*nodes"]
 
 
 class Matched(NamedTuple):
-    """Attributes:
-    target: where the matches want the nodes, shortest edges of a fixed voxel; NaN for none.
-    information: their inverse covariance; 0 for none.
-    ncc: their correlation.
+    """What a chunk says of its nodes.
+
+    Attributes:
+        target: where the matches want the nodes, shortest edges of a fixed voxel; NaN for none.
+        information: their inverse covariance; 0 for none.
+        ncc: their correlation.
     """
 
     target: Values

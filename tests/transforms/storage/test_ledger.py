@@ -104,7 +104,7 @@ def test_locks_of_killed_writers_are_no_markers(ledger, tmp_path):
 
 
 def test_a_chain_depends_on_every_part():
-    assert chain("a", "b", {"x": 1}) == chain("a", "b", {"x": 1})
+    assert chain("a", "b", {"x": 1, "y": 2}) == chain("a", "b", {"y": 2, "x": 1})
     assert len({chain("a", "b", 1), chain("a", "b", 2), chain("b", "a", 1), digest("ab1")}) == 4
 
 

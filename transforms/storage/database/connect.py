@@ -28,13 +28,13 @@ def database_url(url: str) -> str:
     try:
         made = sa.engine.make_url(url)
     except sa.exc.ArgumentError as error:
-        raise _unusable(url, str(error)) from None
+        raise _unusable(str(error)) from None
     name = made.get_backend_name()
     if name == "postgresql":
         return made.set(drivername="postgresql+pg8000").render_as_string(hide_password=False)
     if name == "sqlite":
         return url
-    raise _unusable(url, f"a {name} address")
+    raise _unusable(f"a {name} address")
 
 
 @contextlib.contextmanager
@@ -106,9 +106,7 @@ def open_database(url: str) -> str:
             row = {"mark": mark, "version": schema.VERSION}
             connection.execute(schema.ABOUT.insert(), row)
             return mark
-    except (sa.exc.DBAPIError, OSError) as error:
-        raise _unreachable(url, error) from None
-    except sa.exc.SQLAlchemyError as error:
+    except (sa.exc.SQLAlchemyError, OSError) as error:
         raise _unreachable(url, error) from None
 
 
@@ -158,7 +156,7 @@ def _version(url: str, got: str) -> InputError:
     )
 
 
-def _unusable(url: str, got: str) -> InputError:
+def _unusable(got: str) -> InputError:
     return InputError(
         "the address of a database makes no sense",
         where="database.url",

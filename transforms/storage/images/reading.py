@@ -138,7 +138,7 @@ def _open(ref: ImageRef, file: str) -> OpenImage:
 
 def _opened(file: str, series: int) -> OpenImage:
     if "*" in file:
-        return StackImage(file, series, probe=probe, open_plane=lambda ref: _borrow(ref))
+        return StackImage(file, series, probe=probe, open_plane=_borrow)
     if is_store(file) or is_folder(file):
         return ChunkedImage(file)
     if is_nifti(file):

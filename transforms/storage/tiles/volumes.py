@@ -18,10 +18,12 @@ NAMES = ("fixed", "moving")
 
 @dataclass(frozen=True)
 class VolumePair:
-    """Attributes:
-    tiles: "fixed" and "moving", in this order; channels are those of the moving volume.
-    voxels_um: zyx of both; None where neither the user nor the file says.
-    channels: how many each has.
+    """Two volumes that are laid on one another.
+
+    Attributes:
+        tiles: "fixed" and "moving", in this order; channels are those of the moving volume.
+        voxels_um: zyx of both; None where neither the user nor the file says.
+        channels: how many each has.
     """
 
     tiles: TileList
