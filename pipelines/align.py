@@ -51,6 +51,7 @@ class AlignJob(ListJob[AlignConfig]):
     """The job `align`."""
 
     name = "align"
+    model = AlignConfig
 
     def read(self) -> TileList:
         options = TileOptions(**self.config.input.model_dump())

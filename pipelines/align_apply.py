@@ -48,6 +48,7 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
     """Draws other sections through the maps of a run of `align`."""
 
     name = "apply_stack"
+    model = ApplyStackConfig
 
     def read(self) -> TileList:
         self._maps, self._mark = _alignment(self.config.alignment)

@@ -40,6 +40,7 @@ class ApplyJob(ListJob[ApplyConfig]):
     """Draws another volume through the map of a run of `register`."""
 
     name = "apply"
+    model = ApplyConfig
 
     def read(self) -> TileList:
         self._canvas, self._spec, self._mark = _registration(self.config.registration)

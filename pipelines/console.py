@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
 from warpbeam.pipelines.job import Command, Outcome
@@ -14,6 +15,18 @@ from warpbeam.pipelines.settings import load, parse_settings, read_yaml
 from warpbeam.transforms import progress
 from warpbeam.transforms.storage.errors import InputError
 
+# Module and class of each kind of job; the one that is wanted is imported.
+_KINDS = {
+    "stitch": ("stitch", "StitchJob"),
+    "align": ("align", "AlignJob"),
+    "apply_stack": ("align_apply", "ApplyStackJob"),
+    "fuse": ("fuse", "FuseJob"),
+    "register": ("register", "RegisterJob"),
+    "register_rounds": ("register_rounds", "RoundsJob"),
+    "apply": ("apply", "ApplyJob"),
+    "segment": ("segment", "SegmentJob"),
+    "segment_volume": ("segment_volume", "SegmentVolumeJob"),
+}
 _MOST_FAILURES_SHOWN = 20
 _LOG_EVERY_S = 10.0
 
@@ -38,17 +51,13 @@ def make_job(
     if name == "register" and path is not None and "rounds" in read_yaml(path):
         name = "register_rounds"
     kind = _job_kind(name)
-    model = kind.__orig_bases__[0].__args__[0]  # type: ignore[attr-defined]
-    if path is not None:
-        if output is not None:
-            given.setdefault("output", output)
-    else:
-        given.setdefault(model.source_field, source)
-        if output is not None:
-            given.setdefault("output", output)
+    if path is None:
+        given.setdefault(kind.model.source_field, source)
+    if output is not None:
+        given.setdefault("output", output)
     if moving is not None:
         given.setdefault("moving", moving)
-    return kind(load(model, path, given))
+    return kind(load(kind.model, path, given))
 
 
 def _asks_for_a_volume(source: str, path: str | None) -> bool:
@@ -61,41 +70,9 @@ def _asks_for_a_volume(source: str, path: str | None) -> bool:
 
 
 def _job_kind(name: str) -> type[Command[Any]]:
-    if name == "stitch":
-        from warpbeam.pipelines.stitch import StitchJob
-
-        return StitchJob
-    if name == "align":
-        from warpbeam.pipelines.align import AlignJob
-
-        return AlignJob
-    if name == "apply_stack":
-        from warpbeam.pipelines.align_apply import ApplyStackJob
-
-        return ApplyStackJob
-    if name == "apply":
-        from warpbeam.pipelines.apply import ApplyJob
-
-        return ApplyJob
-    if name == "register":
-        from warpbeam.pipelines.register import RegisterJob
-
-        return RegisterJob
-    if name == "register_rounds":
-        from warpbeam.pipelines.register_rounds import RoundsJob
-
-        return RoundsJob
-    if name == "segment":
-        from warpbeam.pipelines.segment import SegmentJob
-
-        return SegmentJob
-    if name == "segment_volume":
-        from warpbeam.pipelines.segment_volume import SegmentVolumeJob
-
-        return SegmentVolumeJob
-    from warpbeam.pipelines.fuse import FuseJob
-
-    return FuseJob
+    module, kind = _KINDS[name]
+    found: type[Command[Any]] = getattr(import_module(f"warpbeam.pipelines.{module}"), kind)
+    return found
 
 
 def move_points(

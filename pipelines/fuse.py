@@ -26,6 +26,7 @@ class FuseJob(TileJob[FuseConfig]):
     """The job `fuse`."""
 
     name = "fuse"
+    model = FuseConfig
 
     def prepare(self) -> None:
         save_placement(self.run_folder, [PlacedTile(s, s.stage) for s in self.sources])

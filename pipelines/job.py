@@ -10,8 +10,8 @@ import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -75,10 +75,14 @@ class Outcome:
 
 @dataclass
 class Command(ABC, Generic[Config]):
-    """What stands behind a command: it says what it will do, and does it."""
+    """What stands behind a command: it says what it will do, and does it.
+
+    `name` is that of the job in its run's files, `model` what its settings are.
+    """
 
     config: Config
-    name: str = field(init=False, default="")
+    name: ClassVar[str]
+    model: ClassVar[type[JobConfig]]
 
     def __post_init__(self) -> None:
         self.run_folder = RunFolder(self.config.output, self.config.volume.format)

@@ -52,6 +52,7 @@ class RegisterJob(ListJob[RegisterConfig]):
     """The job `register`."""
 
     name = "register"
+    model = RegisterConfig
 
     def __post_init__(self) -> None:
         super().__post_init__()

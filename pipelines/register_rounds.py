@@ -29,6 +29,7 @@ class RoundsJob(Command[RoundsConfig]):
     """All rounds of a configuration, or those that are chosen."""
 
     name = "register_rounds"
+    model = RoundsConfig
 
     @functools.cached_property
     def rounds(self) -> dict[str, RegisterJob]:

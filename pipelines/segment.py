@@ -46,6 +46,7 @@ class SegmentJob(Job[SegmentConfig]):
     """The job `segment`."""
 
     name = "segment"
+    model = SegmentConfig
 
     def __post_init__(self) -> None:
         super().__post_init__()

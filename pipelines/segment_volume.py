@@ -51,6 +51,7 @@ class SegmentVolumeJob(ListJob[SegmentVolumeConfig]):
     """The job `segment`, on a volume."""
 
     name = "segment_volume"
+    model = SegmentVolumeConfig
 
     def __post_init__(self) -> None:
         super().__post_init__()

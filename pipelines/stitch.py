@@ -61,6 +61,7 @@ class StitchJob(TileJob[StitchConfig]):
     """The job `stitch`."""
 
     name = "stitch"
+    model = StitchConfig
 
     def build(self, graph: JobGraph) -> None:
         run, config = self.run_folder, self.config
