@@ -25,7 +25,7 @@ bench: $(VENV)/test.stamp
 
 # Kills and restarts a run many times, and compares the bytes.
 faults: $(VENV)/test.stamp
-	for job in fuse stitch align register segment pieces plate; do $(BIN)/python tests/faults/kill_campaign.py --kills 20 --job $$job || exit 1; done
+	for job in fuse stitch align register segment pieces plate growing; do $(BIN)/python tests/faults/kill_campaign.py --kills 20 --job $$job || exit 1; done
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

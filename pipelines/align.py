@@ -24,7 +24,8 @@ from warpbeam.kernels.mesh.folds import Limits
 from warpbeam.pipelines import align_numbers, align_plan, fusing
 from warpbeam.pipelines.align_config import AlignConfig
 from warpbeam.pipelines.graph import JobGraph
-from warpbeam.pipelines.job import ListJob, Outcome
+from warpbeam.pipelines.job import Outcome
+from warpbeam.pipelines.list_job import ListJob
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.align import (
     clean,

@@ -25,7 +25,8 @@ from warpbeam.pipelines.align_config import ApplyStackConfig
 from warpbeam.pipelines.drawing import pyramid_method
 from warpbeam.pipelines.finished import finished_run
 from warpbeam.pipelines.graph import JobGraph
-from warpbeam.pipelines.job import ListJob, Outcome
+from warpbeam.pipelines.job import Outcome
+from warpbeam.pipelines.list_job import ListJob
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.align import output, render
 from warpbeam.transforms.align.frame import load_frame

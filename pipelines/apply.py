@@ -19,7 +19,8 @@ from warpbeam.pipelines import estimate, fusing, points
 from warpbeam.pipelines.drawing import add_drawing, pyramid_method
 from warpbeam.pipelines.finished import finished_run
 from warpbeam.pipelines.graph import JobGraph
-from warpbeam.pipelines.job import ListJob, Outcome
+from warpbeam.pipelines.job import Outcome
+from warpbeam.pipelines.list_job import ListJob
 from warpbeam.pipelines.plan import Plan
 from warpbeam.pipelines.register_config import ApplyConfig
 from warpbeam.transforms.canvas import Canvas, OutputSettings, load_canvas

@@ -16,7 +16,8 @@ from typing import Any
 from warpbeam.pipelines import fusing
 from warpbeam.pipelines.config import FuseConfig
 from warpbeam.pipelines.graph import JobGraph
-from warpbeam.pipelines.job import Outcome, TileJob
+from warpbeam.pipelines.job import Outcome
+from warpbeam.pipelines.list_job import TileJob
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.placement import save_placement
 from warpbeam.transforms.tiles import PlacedTile

@@ -13,21 +13,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-import numpy as np
-
-from warpbeam.pipelines.config import JobConfig, TilesConfig
+from warpbeam.pipelines.claim import claim
+from warpbeam.pipelines.config import JobConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.process import set_up_process
-from warpbeam.transforms.storage import images, store, volume
+from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Ledger
 from warpbeam.transforms.storage.run_folder import RunFolder
-from warpbeam.transforms.storage.tiles import TileList, TileOptions, read_tiles
-from warpbeam.transforms.tiles import TileSource, save_sources, sources_of
 
 Config = TypeVar("Config", bound=JobConfig)
-OnTiles = TypeVar("OnTiles", bound=TilesConfig)
 
 _log = logging.getLogger(__name__)
 
@@ -257,20 +253,7 @@ class Job(Command[Config]):
             "settings": self.config.result_settings(),
             "inputs": self.fingerprint(with_versions=False),
         }
-        place = store.local_path(self.config.output)
-        if place is not None and place.is_file():
-            raise _occupied(self.config.output, None, mine, got="a file")
-        theirs = store.read_json(self.run_folder.owner)
-        if theirs != mine:
-            continued = theirs is not None and self.continues(theirs)
-            if theirs is not None and overwrite and not continued:
-                _disown(self.run_folder)
-                self.discard(theirs)
-                _clear(self.run_folder)
-            elif not continued and store.list_keys(self.config.output + "/"):
-                raise _occupied(self.config.output, theirs, mine)
-            # First of all, so that a run that is stopped at any instant can be continued.
-            store.write_json(self.run_folder.owner, mine)
+        claim(self.run_folder, mine, self.continues, self.discard, overwrite=overwrite)
         self.save_inputs()
         self.prepare()
 
@@ -292,111 +275,9 @@ class Job(Command[Config]):
         return Outcome(self.config.output, numbers, failures, seconds, report, stopped, tolerated)
 
 
-class ListJob(Job[Config]):
-    """A job on a list of tiles, sections or volumes."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.tiles: TileList = self.read()
-        self.sources: list[TileSource] = sources_of(
-            self.tiles, direct=_readable_in_parts(self.tiles)
-        )
-
-    @abstractmethod
-    def read(self) -> TileList:
-        """The tiles, the sections, or the volumes that the job works on."""
-
-    def fingerprint(self, *, with_versions: bool = True) -> str:
-        return self.tiles.fingerprint(with_versions=with_versions)
-
-    def save_inputs(self) -> None:
-        save_sources(self.run_folder, self.sources)
-
-    def check_channel(self, channel: int, name: str) -> None:
-        """Raises InputError where the setting `name` chooses a channel that is not there."""
-        channels = self.tiles.channels
-        if channel >= len(channels):
-            raise InputError(
-                "there is no such channel",
-                where=name,
-                expected=f"0 to {len(channels) - 1} ({', '.join(channels)})",
-                got=str(channel),
-                fix="choose one of these",
-            )
-
-    def check_grey(self, value: float, name: str) -> None:
-        """Raises InputError where the setting `name` is a grey value that no pixel can have."""
-        dtype = np.dtype(self.tiles.dtype)
-        if dtype.kind in "iu":
-            limits = np.iinfo(dtype)
-            if value != round(value) or not limits.min <= value <= limits.max:
-                raise InputError(
-                    "a grey value does not fit the images",
-                    where=name,
-                    expected=f"a whole number from {limits.min} to {limits.max}, as {dtype} holds",
-                    got=f"{value:g}",
-                    fix="choose one of these",
-                )
-
-    def check_ids(self, interpolation: str, name: str) -> None:
-        """Raises InputError where what can only be labels would be blended."""
-        dtype = np.dtype(self.tiles.dtype)
-        if dtype.kind in "iu" and dtype.itemsize > 4 and interpolation != "nearest":
-            raise InputError(
-                "labels cannot be blended",
-                where=name,
-                expected=f"nearest, for {dtype}",
-                got=interpolation,
-                fix=f"set {name}=nearest",
-            )
-
-
-class TileJob(ListJob[OnTiles]):
-    """A job on tiles that become one volume."""
-
-    def read(self) -> TileList:
-        options = TileOptions(**self.config.input.model_dump())
-        return read_tiles(self.config.tiles, options=options)
-
-    def check(self) -> None:
-        """Raises InputError where the tiles and the settings do not go together."""
-        if self.tiles.ndim == 3 and self.config.blend.interpolation == "lanczos":
-            raise InputError(
-                "this interpolation is for 2-D tiles only",
-                where="blend.interpolation",
-                expected="nearest, linear or cubic for 3-D tiles",
-                got="lanczos",
-                fix="choose cubic",
-            )
-        if self.tiles.ndim == 3 and self.config.shading.contrast != "none":
-            raise InputError(
-                "contrast is evened out in 2-D tiles only",
-                where="shading.contrast",
-                expected="none for 3-D tiles",
-                got=self.config.shading.contrast,
-                fix="leave it out",
-            )
-
-
 def _failed_share(ledger: Ledger) -> float:
     failed = len(ledger.failures())
     return failed / (failed + len(ledger.done())) if failed else 0.0
-
-
-def _disown(run: RunFolder) -> None:
-    """A note in place of a run's owner: what is deleted half way is never continued as that run,
-    nor taken for a stranger's files."""
-    store.write_json(run.owner, {"job": "none: it was being overwritten"})
-
-
-def _clear(run: RunFolder) -> None:
-    """Deletes another run; the note goes last."""
-    store.delete_others(run.uri, run.owner.removeprefix(run.uri.rstrip("/") + "/"))
-    volume.forget()
-
-
-def _readable_in_parts(tiles: TileList) -> bool:
-    return all(images.probe(image).random_access for image in tiles.tiles[0].images)
 
 
 def versions() -> dict[str, str]:
@@ -408,29 +289,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def _occupied(
-    output: str, theirs: Any, mine: dict[str, Any], got: str = "files that warpbeam did not write"
-) -> InputError:
-    fix = "choose another output, or move these files away"
-    if theirs is not None:
-        got = f"a run with {_first_difference(theirs, mine)}"
-        fix = "choose another output, use the same settings to continue it, or add --overwrite"
-    return InputError(
-        "the output exists",
-        where=output,
-        expected="an empty place, or a run of the same job with the same settings and tiles",
-        got=got,
-        fix=fix,
-    )
-
-
-def _first_difference(theirs: Any, mine: Any, name: str = "") -> str:
-    if isinstance(theirs, dict) and isinstance(mine, dict):
-        for key in {**mine, **theirs}:
-            if theirs.get(key) != mine.get(key):
-                return _first_difference(theirs.get(key), mine.get(key), f"{name}.{key}".strip("."))
-    if name == "inputs":
-        return "other tiles (their files, shapes or positions differ)"
-    return f"{name.removeprefix('settings.')} = {theirs} instead of {mine}"

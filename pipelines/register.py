@@ -25,7 +25,8 @@ from warpbeam.kernels.register.linear_fit import LinearModel
 from warpbeam.pipelines import fusing, register_numbers, register_plan
 from warpbeam.pipelines.drawing import add_drawing
 from warpbeam.pipelines.graph import JobGraph
-from warpbeam.pipelines.job import ListJob, Outcome
+from warpbeam.pipelines.job import Outcome
+from warpbeam.pipelines.list_job import ListJob
 from warpbeam.pipelines.plan import Plan
 from warpbeam.pipelines.register_config import RegisterConfig
 from warpbeam.pipelines.register_dense import DenseEngine, dense_engine

@@ -21,7 +21,8 @@ from warpbeam.kernels.segment.solid import BasinSettings
 from warpbeam.kernels.segment.threshold import ThresholdSettings
 from warpbeam.pipelines import fusing, volume_plan
 from warpbeam.pipelines.graph import JobGraph
-from warpbeam.pipelines.job import ListJob, Outcome
+from warpbeam.pipelines.job import Outcome
+from warpbeam.pipelines.list_job import ListJob
 from warpbeam.pipelines.plan import Plan
 from warpbeam.pipelines.volume_config import SegmentVolumeConfig
 from warpbeam.transforms.canvas import OutputSettings

@@ -23,7 +23,8 @@ from warpbeam.kernels.montage.pair import strip_boxes
 from warpbeam.pipelines import estimate, fusing
 from warpbeam.pipelines.config import StitchConfig
 from warpbeam.pipelines.graph import JobGraph
-from warpbeam.pipelines.job import Outcome, TileJob
+from warpbeam.pipelines.job import Outcome
+from warpbeam.pipelines.list_job import TileJob
 from warpbeam.pipelines.plan import Plan, StagePlan
 from warpbeam.transforms.convert import usable
 from warpbeam.transforms.link import (

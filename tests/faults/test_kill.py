@@ -4,7 +4,7 @@ import kill_campaign
 import pytest
 
 
-@pytest.mark.parametrize(("job", "grid"), [("fuse", (1, 3)), ("plate", (2, 2))])
+@pytest.mark.parametrize(("job", "grid"), [("fuse", (1, 3)), ("growing", (2, 3))])
 def test_a_killed_run_continues(tmp_path, job, grid):
     found = kill_campaign.campaign(tmp_path, kills=2, seed=3, job=job, grid=grid)
     assert [trial.good for trial in found] == [True, True], found
