@@ -196,7 +196,8 @@ class AlignJob(ListJob[AlignConfig]):
         run, wanted = self.run_folder, self.output_settings
         settled = graph.ledger("settle")
         graph.map(
-            "canvas", asdict(wanted), functools.partial(output.one_canvas, settled),
+            "canvas", [asdict(wanted), output.MAPS],
+            functools.partial(output.one_canvas, settled),
             output.LayOutAligned(run, settled, wanted), critical=True,
         )  # fmt: skip
         graph.map(

@@ -30,6 +30,7 @@ from warpbeam.pipelines.list_job import ListJob
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.align import output, render
 from warpbeam.transforms.align.frame import load_frame
+from warpbeam.transforms.align.output import load_inverse
 from warpbeam.transforms.align.settle import load_forward
 from warpbeam.transforms.canvas import Canvas, OutputSettings, load_canvas
 from warpbeam.transforms.placement import load_placement
@@ -42,6 +43,7 @@ from warpbeam.transforms.storage.tiles import TileList, TileOptions
 from warpbeam.transforms.storage.tiles.sections import at_time, read_sections
 from warpbeam.transforms.storage.volume_spec import VolumeSpec
 
+_NAMED = 8  # sections, in a message
 _RENDER_VOXELS_PER_S = 40e6
 
 
@@ -63,8 +65,9 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
             # What is reduced or enlarged may have lost or gained the rest of a pixel.
             if (misfit >= max(self.config.scale, 1)).any():
                 raise _other_shape(tile.images[0].file, expected, tile.shape)
-        if not chosen:
-            raise _no_common_section(self.config.alignment, aligned, found)
+        given = {tile.section for tile in found}
+        if not chosen or (given - set(aligned) and set(aligned) - given):
+            raise _other_sections(self.config.alignment, set(aligned), given)
         return replace(found, tiles=chosen)
 
     def build(self, graph: JobGraph) -> None:
@@ -129,6 +132,14 @@ def _one_canvas(mark: str) -> Iterator[Unit]:
 def _alignment(run: str) -> tuple[RunFolder, str]:
     """A finished run of `align`, and a mark of its maps."""
     folder, summary = finished_run(run, "align", "alignment", output.inverse_uri)
+    if load_inverse(folder).lattice != output.drawn_nodes(folder):
+        raise InputError(
+            "the maps of this alignment are those of an older version",
+            where=run,
+            expected="maps from the aligned frame",
+            got="maps from the voxels of the volume",
+            fix="run `warpbeam align` on it again: it keeps what it can",
+        )
     return folder, digest([summary["inputs"], summary["stages"]["invert"]])
 
 
@@ -185,14 +196,20 @@ def _other_shape(name: str, expected: Sequence[float], got: Sequence[int]) -> In
     )
 
 
-def _no_common_section(run: str, aligned: dict[int, Any], found: TileList) -> InputError:
+def _other_sections(run: str, aligned: set[int], given: set[int]) -> InputError:
+    common = len(aligned & given) or "none"
     return InputError(
-        "none of the sections was aligned",
+        "the sections have other numbers than those that were aligned",
         where=run,
-        expected=f"sections among {min(aligned)} to {max(aligned)}",
-        got=f"{found.tiles[0].section} to {found.tiles[-1].section}",
-        fix="number the files as those that were aligned",
+        expected=f"those that were aligned, or some of them: {_few(aligned)}",
+        got=f"{_few(given)}, of which {common} were aligned",
+        fix="number them as those that were aligned, or list those alone that were",
     )
+
+
+def _few(sections: set[int]) -> str:
+    named = [str(section) for section in sorted(sections)]
+    return ", ".join(named if len(named) <= _NAMED else [*named[: _NAMED - 1], "…", named[-1]])
 
 
 def run(config: ApplyStackConfig, flags: Sequence[str] = (), **options: Any) -> Outcome:

@@ -102,6 +102,11 @@ class Lattice:
             self.shape,
         )
 
+    def shift(self, by: Sequence[int | float]) -> Lattice:
+        """The same nodes moved."""
+        origin = tuple(o + s for o, s in zip(self.origin, by, strict=True))
+        return Lattice(origin, self.stride, self.shape)
+
     def crop(self, nodes: Box) -> Lattice:
         """The nodes of a box of node indices."""
         start = zip(self.origin, nodes.start, self.stride, strict=True)

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import cv2
@@ -6,12 +7,17 @@ import ome_zarr_models
 import pytest
 import tifffile
 from running import align, markers, object_hashes, pixels
+from scipy import ndimage
 from stacks import make_stack, residuals, write_stack
 
 from warpbeam.kernels.maps.points import warp_points
+from warpbeam.kernels.maps.sofima import to_sofima
 from warpbeam.transforms.align import frame
+from warpbeam.transforms.align.section_maps import load_maps
+from warpbeam.transforms.canvas import load_canvas
 from warpbeam.transforms.storage import displacements, tables
 from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.run_folder import RunFolder
 
 POINTS = np.stack(np.meshgrid(np.arange(30, 131, 20), np.arange(30, 147, 20), indexing="ij"), -1)
 POINTS = POINTS.reshape(-1, 2).astype(float)
@@ -92,18 +98,48 @@ def _content():
 
 
 def test_the_inverse_map_undoes_the_forward_map(aligned):
-    from warpbeam.kernels.geometry.box import Box
-    from warpbeam.transforms.canvas import load_canvas
-    from warpbeam.transforms.storage.run_folder import RunFolder
+    output, _ = aligned
+    inverse = displacements.load(str(output / "maps" / "inverse.zarr"))
+    for z, moved in enumerate(forward(output)):
+        back = warp_points(inverse.read(z), moved)
+        np.testing.assert_allclose(back, POINTS + _matrices(output)[z], atol=0.15)
 
+
+def test_maps_and_volume_lie_in_one_frame(aligned):
+    """Their metadata place the nodes of the inverse maps around the voxels of the volume."""
+    output, _ = aligned
+    volume = json.loads((output / "volume.ome.zarr" / "zarr.json").read_text())
+    inverse = json.loads((output / "maps" / "inverse.zarr" / "zarr.json").read_text())
+    parts = [
+        group["attributes"]["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+        for group in (volume, inverse)
+    ]
+    start = parts[0][1]["translation"][2:]
+    scale, translation = parts[1][0]["transformations"]
+    first, step = translation["translation"][1:], scale["scale"][1:]
+    assert first[0] == start[0]
+    for a, b, length in zip(first[1:], start[1:], step[1:], strict=True):
+        assert a <= b < a + length
+
+
+def test_the_maps_of_a_section_lead_from_its_pixels_and_back(stack, aligned):
     output, _ = aligned
     origin = np.array(load_canvas(RunFolder(str(output))).origin[1:])
-    inverse = displacements.load(str(output / "maps" / "inverse.zarr"))
-    assert inverse.lattice.origin == (0.0, 0.0)
-    assert Box.of_shape(inverse.lattice.shape).size > 50
+    drawn = pixels(output)[0, 0].astype(float)
     for z, moved in enumerate(forward(output)):
-        back = warp_points(inverse.read(z), moved - origin)
-        np.testing.assert_allclose(back, POINTS + _matrices(output)[z], atol=0.15)
+        there, back = load_maps(str(output), z)
+        np.testing.assert_allclose(warp_points(there, POINTS), moved, atol=0.15)
+        np.testing.assert_allclose(warp_points(back, moved), POINTS, atol=0.15)
+        assert there.lattice.origin == (0.0, 0.0)
+        voxels = np.rint(moved - origin).astype(int)
+        pixel = warp_points(back, voxels + origin)
+        shown = ndimage.map_coordinates(stack.section(z, _content()), pixel.T, order=1)
+        np.testing.assert_allclose(drawn[z][tuple(voxels.T)], shown, atol=2)
+        coord_map, start = to_sofima(back)
+        assert coord_map.shape == (2, 1, *back.lattice.shape)
+        np.testing.assert_allclose(start[::-1], np.divide(back.origin, back.stride))
+    with pytest.raises(InputError, match="a section was not aligned"):
+        load_maps(str(output), 99)
 
 
 def test_the_volume_is_valid_ome_zarr(aligned):

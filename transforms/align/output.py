@@ -1,6 +1,7 @@
 """The aligned volume, empty, and the maps that draw it.
 
-The aligned frame is that of the forward maps; output voxel v lies at `v + origin` of it.
+section --matrix of its placement--> world --forward map--> aligned frame
+voxel v of the volume lies at `v + origin` of the aligned frame
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import numpy as np
 
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
-from warpbeam.kernels.maps.coordinate_map import on_lattice
 from warpbeam.kernels.maps.invert import invert
 from warpbeam.transforms.align.frame import load_frame
 from warpbeam.transforms.align.settle import load_forward
@@ -34,9 +34,13 @@ from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.volume_spec import VolumeSpec
 
+# Another one whenever the stored maps change their meaning: what an older version made is made
+# again.
+MAPS = 2
+
 
 def inverse_uri(run: RunFolder) -> str:
-    """The map that draws each section: from output voxels to the world."""
+    """The map that draws each section: from the aligned frame to the world."""
     return store.join(run.uri, "maps", "inverse.zarr")
 
 
@@ -60,14 +64,17 @@ class LayOutAligned:
         canvas = canvas_on(whole, self._settings, self._run.format)
         spec = volume_spec(canvas, self._settings, self._run)
         record = lay_out(self._run, canvas, [spec], ("render/", "pyramid_"))
-        forward = load_forward(self._run)
-        stride = forward.lattice.stride
-        output = Box.of_shape(canvas.shape[3:])
-        store.delete_prefix(inverse_uri(self._run) + "/")
-        replace(
-            forward, uri=inverse_uri(self._run), lattice=Lattice.covering(output, stride)
-        ).create()
+        forward, uri = load_forward(self._run), inverse_uri(self._run)
+        store.delete_prefix(uri + "/")
+        replace(forward, uri=uri, lattice=drawn_nodes(self._run)).create()
         return record
+
+
+def drawn_nodes(run: RunFolder) -> Lattice:
+    """The nodes of the inverse maps: as those of the forward maps, around the volume."""
+    canvas = load_canvas(run)
+    plane = Box.of_shape(canvas.shape[3:], canvas.origin[1:])
+    return Lattice.covering(plane, load_forward(run).lattice.stride)
 
 
 class LayOutApplied:
@@ -122,15 +129,13 @@ class InvertSections:
 
     def __call__(self, key: RunKey, payload: Any) -> Record:
         *_, sections = payload
-        frame, canvas = load_frame(self._run), load_canvas(self._run)
-        forward = load_forward(self._run)
+        frame, forward = load_frame(self._run), load_forward(self._run)
         inverse = displacements.load(inverse_uri(self._run))
-        shift = np.reshape(np.array(canvas.origin[1:], float), (2, 1, 1))
         written = 0
         for section in sections:
             m = forward.read(frame.z(section))
-            to_output = on_lattice(m.u.astype(np.float64) - shift, m.lattice)
-            written += inverse.write(invert(to_output, inverse.lattice), frame.z(section))
+            precise = m.with_offsets(m.u.astype(np.float64))
+            written += inverse.write(invert(precise, inverse.lattice), frame.z(section))
         return {"bytes_written": written}
 
 

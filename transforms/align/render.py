@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +111,7 @@ class RenderShard:
     def __call__(self, key: ShardKey, payload: Any) -> Record:
         *_, sections = payload
         frame, canvas = load_frame(self._maps), load_canvas(self._run)
+        aligned = load_canvas(self._maps)
         target, inverse = volume.open_volume(self._run.volume), load_inverse(self._maps)
         box = canvas.grid.box(key.block)
         values = np.full(box.shape, self._settings.background, target.level(0).dtype)
@@ -118,7 +119,7 @@ class RenderShard:
         read, covered, corrupt, samples = 0, 0, [], []
         for placed in sections:
             z = frame.z(placed.source.key.section)
-            m = _source_map(inverse, placed, z, plane, self._settings.scale)
+            m = _source_map(inverse, placed, z, plane, aligned.origin[1:], self._settings.scale)
             if m is None:
                 continue
             out = values[0, :, z - box.start[2]]
@@ -170,18 +171,24 @@ class RenderShard:
 
 
 def _source_map(
-    inverse: DisplacementField, placed: PlacedTile, z: int, plane: Box, scale: float
+    inverse: DisplacementField,
+    placed: PlacedTile,
+    z: int,
+    plane: Box,
+    origin: Sequence[int],
+    scale: float,
 ) -> CoordinateMap | None:
     """From output voxels to a section's own, on the nodes around a plane; None where unknown.
 
     Between nodes a map is bilinear, and so it stays behind an affine matrix. The stored map is
-    one between voxels that are `scale` times as large.
+    one between voxels that are `scale` times as large, of which voxel 0 lies at `origin` of the
+    aligned frame.
     """
-    voxel = 1 / scale
-    m = inverse.read(z, nodes_around(inverse.lattice.at_scale(voxel), plane))
+    voxel, back = 1 / scale, [-o for o in origin]
+    m = inverse.read(z, nodes_around(inverse.lattice.shift(back).at_scale(voxel), plane))
     if not m.known.any():
         return None
     to_source = np.linalg.inv(affine.homogeneous(placed.matrix))
     points = affine.apply(to_source, m.absolute.reshape(2, -1).T)
-    to_pixels = from_absolute(points.T.reshape(m.u.shape), m.lattice)
+    to_pixels = from_absolute(points.T.reshape(m.u.shape), m.lattice.shift(back))
     return rescale(to_pixels, (voxel, voxel), (voxel, voxel))

@@ -86,7 +86,7 @@ class SettleSections:
         given = self._settings
         field = DisplacementField(
             forward_uri(self._run), frame.lattice, given.voxel, given.unit, frame.depth,
-            given.spacing,
+            given.spacing, frame.first,
         )  # fmt: skip
         field.create()
         return field

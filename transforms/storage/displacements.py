@@ -37,6 +37,7 @@ class DisplacementField:
         unit: long name of OME-NGFF, or None.
         sections: how many maps; None for a single one.
         spacing: distance of sections, in `unit`.
+        first: number of the first section: it lies at `first * spacing`.
     """
 
     uri: str
@@ -45,6 +46,7 @@ class DisplacementField:
     unit: str | None = None
     sections: int | None = None
     spacing: float = 1.0
+    first: int = 0
 
     @property
     def _axes(self) -> str:
@@ -110,14 +112,14 @@ class DisplacementField:
         depth = (self.spacing,) * len(self._depth)
         step = [*depth, *(s * v for s, v in zip(self.lattice.stride, self.voxel, strict=True))]
         start = (o * v for o, v in zip(self.lattice.origin, self.voxel, strict=True))
-        first = [*(0.0 for _ in depth), *start]
+        corner = [*(self.first * d for d in depth), *start]
         placing = {
             "type": "sequence",
             "input": {"path": _PATH},
             "output": {"name": "physical"},
             "transformations": [
                 {"type": "scale", "scale": [1.0, *step]},
-                {"type": "translation", "translation": [0.0, *first]},
+                {"type": "translation", "translation": [0.0, *corner]},
             ],
         }
         body = {
@@ -138,6 +140,7 @@ class DisplacementField:
             "unit": self.unit,
             "sections": self.sections,
             "spacing": self.spacing,
+            "first": self.first,
         }
         return {"ome": body, "warpbeam": ours}
 
@@ -160,8 +163,9 @@ def load(uri: str) -> DisplacementField:
         )
     lattice = Lattice(_tuple(ours["origin"]), _tuple(ours["stride"]), _tuple(ours["shape"]))
     return DisplacementField(
-        uri, lattice, _tuple(ours["voxel"]), ours["unit"], ours["sections"], ours["spacing"]
-    )
+        uri, lattice, _tuple(ours["voxel"]), ours["unit"], ours["sections"], ours["spacing"],
+        ours.get("first", 0),
+    )  # fmt: skip
 
 
 def _tuple(values: Sequence[Any]) -> tuple[Any, ...]:

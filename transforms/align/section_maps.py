@@ -1,0 +1,60 @@
+"""The maps of one aligned section between the pixels of its image and the aligned frame.
+
+from warpbeam.kernels.maps.sofima import to_sofima
+from warpbeam.transforms.align.section_maps import load_maps
+forward, inverse = load_maps("aligned", 12)
+coord_map, start = to_sofima(inverse)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.geometry.lattice import Lattice
+from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_absolute
+from warpbeam.kernels.maps.points import warp_points
+from warpbeam.transforms.align.frame import load_frame
+from warpbeam.transforms.align.output import load_inverse
+from warpbeam.transforms.align.settle import load_forward
+from warpbeam.transforms.placement import load_placement
+from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.run_folder import RunFolder
+
+
+def load_maps(run: str, section: int) -> tuple[CoordinateMap, CoordinateMap]:
+    """Where the pixels of a section go, and which pixel is drawn at each place.
+
+    Both are in pixels of the images that were aligned, with the run's distance of nodes; NaN
+    where not known. Voxel v of the volume lies at `v + translation` of the aligned frame, as the
+    metadata of the volume have it, in voxels.
+
+    Args:
+        run: folder of a finished run of `align`.
+        section: its number.
+
+    Raises:
+        InputError: the run has no such section.
+    """
+    folder = RunFolder(run)
+    placed = {p.source.key.section: p for p in load_placement(folder)}
+    if section not in placed:
+        raise InputError(
+            "a section was not aligned",
+            where=run,
+            expected=f"a section from {min(placed)} to {max(placed)}",
+            got=str(section),
+            fix="choose one of `sections.parquet`",
+        )
+    z, source = load_frame(folder).z(section), placed[section].source
+    to_world = affine.homogeneous(placed[section].matrix)
+    forward, inverse = load_forward(folder).read(z), load_inverse(folder).read(z)
+    pixels = Lattice.covering(Box.of_shape(source.shape), forward.stride)
+    world = affine.apply(to_world, pixels.nodes().reshape(2, -1).T)
+    moved = warp_points(forward, world).T.reshape(2, *pixels.shape)
+    drawn = affine.apply(np.linalg.inv(to_world), inverse.absolute.reshape(2, -1).T)
+    return (
+        from_absolute(moved, pixels),
+        from_absolute(drawn.T.reshape(inverse.u.shape), inverse.lattice),
+    )
