@@ -44,7 +44,8 @@ class FlowSettings:
         stride: distance of nodes.
         search: how far from its start a patch is looked for, either way.
         coarse: level of the mean pyramid (1, 2, 4, ...) on which patches are correlated; None
-            takes the coarsest on which a patch still has 20 voxels, 4 at most.
+            takes the coarsest on which a patch still has 20 voxels, 4 at most, and `finest`
+            where nothing is refined.
         finest: level on which the refinement ends.
         steps: refinement steps on the finest level, coarser ones take one more; 0 keeps rigid
             patches and their peaks.
@@ -95,6 +96,8 @@ class FlowSettings:
         """The level on which patches are correlated."""
         if self.coarse is not None:
             return self.coarse
+        if not self.steps:
+            return self.finest
         fitting = int(np.log2(max(min(self.patch) / _LEAST_PATCH, 1)))
         return max(int(2 ** min(fitting, _MOST_HALVINGS)), self.finest)
 
@@ -131,13 +134,15 @@ def flow(
     """Measures the flow from `fixed` to `moving`, [..., (z,) y, x], at the nodes of `lattice`.
 
     Leading axes (channels, times) of the images must agree and are measured one by one; masks
-    (True = known) may lack them. NaN voxels are unknown. The two images may differ in shape.
+    may lack them. A mask is True where a voxel is known (SOFIMA's are True where it is not). NaN
+    voxels are unknown. The two images may differ in shape.
     `lattice` defaults to every patch that lies in the fixed image. `start` [d, *nodes] is a
     targeting field: the search is around it (NaN: around 0). Nodes where `selection` is False
     get no vector.
 
     Raises:
-        ValueError: ranks or shapes do not fit together, or the image is smaller than a patch.
+        ValueError: ranks or shapes do not fit together, a mask or the selection is not boolean,
+            or the image is smaller than a patch.
     """
     rank = len(settings.patch)
     lead = fixed.shape[:-rank] if fixed.ndim >= rank else None
@@ -150,6 +155,10 @@ def flow(
     _check("moving_mask", moving_mask, moving.shape, moving.shape[-rank:])
     _check("start", start, (*lead, rank, *nodes), (rank, *nodes))
     _check("selection", selection, nodes, nodes)
+    for name, mask in (("fixed_mask", fixed_mask), ("moving_mask", moving_mask),
+                       ("selection", selection)):  # fmt: skip
+        if mask is not None and mask.dtype != bool:
+            raise ValueError(f"{name} is {mask.dtype}; it must be boolean")
     start = np.zeros((rank, *nodes), np.float32) if start is None else np.nan_to_num(start)
     out = np.full((*lead, rank + 3, *nodes), np.nan, np.float32)
     for at in itertools.product(*map(range, lead)):

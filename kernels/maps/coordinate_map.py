@@ -42,7 +42,7 @@ class CoordinateMap:
         stride: voxels between nodes.
 
     Raises:
-        ValueError: the shape is none of these, or the lattice is invalid.
+        ValueError: the shape or type is none of these, or the lattice is invalid.
     """
 
     u: Offsets
@@ -52,6 +52,8 @@ class CoordinateMap:
     def __post_init__(self) -> None:
         if len(self.u) not in (2, 3) or self.u.ndim <= len(self.u):
             raise ValueError(f"a map has shape [2, …, y, x] or [3, …, z, y, x], got {self.u.shape}")
+        if self.u.dtype not in (np.float32, np.float64):
+            raise ValueError(f"offsets are float32 or float64, got {self.u.dtype}")
         _ = self.lattice  # checks itself
 
     @property

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Num
 
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap
 
-SofimaMap = Float[np.ndarray, "d z y x"]
+SofimaMap = Num[np.ndarray, "d z y x"]
 
 
 def from_sofima(
@@ -24,8 +24,8 @@ def from_sofima(
     """A map from SOFIMA's array.
 
     Args:
-        coord_map: `[2 or 3, z, y, x]`, relative offsets in voxels, x component first. With two
-            components: one 2-D map per z, which becomes the batch.
+        coord_map: `[2 or 3, z, y, x]`, any real type: relative offsets in voxels, x component
+            first. With two components: one 2-D map per z, which becomes the batch.
         stride_zyx: voxels between nodes, one number or one per axis of the space ((z)yx).
         start_xyz: the start of SOFIMA's box, in nodes; z is ignored for 2-D maps.
 
@@ -35,13 +35,15 @@ def from_sofima(
     ndim = len(coord_map)
     if ndim not in (2, 3):
         raise ValueError(f"a SOFIMA map has 2 or 3 components, got {coord_map.shape}")
-    given = [stride_zyx] * ndim if isinstance(stride_zyx, int | float) else list(stride_zyx)
+    given = np.atleast_1d(stride_zyx).tolist()
+    given = given * ndim if len(given) == 1 else given
     if len(given) != ndim:
         raise ValueError(f"a {ndim}-D map takes {ndim} strides, got {given}")
     stride = tuple(map(float, given))
     start = tuple(start_xyz)[:ndim][::-1]
     origin = tuple(float(a * s) for a, s in zip(start, stride, strict=True))
-    return CoordinateMap(np.ascontiguousarray(coord_map[::-1]), origin, stride)
+    u = np.ascontiguousarray(coord_map[::-1])
+    return CoordinateMap(u if u.dtype == np.float32 else u.astype(np.float64), origin, stride)
 
 
 def to_sofima(m: CoordinateMap) -> tuple[SofimaMap, tuple[float, ...]]:

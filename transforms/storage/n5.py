@@ -63,7 +63,7 @@ def _reverse(values: tuple[Any, ...]) -> list[Any]:
 
 def _space(spec: VolumeSpec, factor: tuple[int, ...]) -> dict[str, Any]:
     first = _first_axis(spec)
-    pitch = (1.0, 1.0, *(s * f for s, f in zip(spec.scale, factor, strict=True)))
+    pitch = (1.0, 1.0, *(s * f for s, f in zip(spec.voxel, factor, strict=True)))
     units = ("", "", *(3 * (_symbol(spec),)))
     return {
         "axes": _reverse(AXES[first:]),
@@ -74,7 +74,7 @@ def _space(spec: VolumeSpec, factor: tuple[int, ...]) -> dict[str, Any]:
 
 def _transform(spec: VolumeSpec, level: LevelSpec) -> dict[str, Any]:
     first = _first_axis(spec)
-    placed = ngff.half_voxel_dataset(level.path, spec.scale, spec.origin, level.factor)
+    placed = ngff.half_voxel_dataset(level.path, spec.voxel, spec.origin, level.factor)
     return {
         "ordering": "C",
         "axes": list(AXES[first:]),

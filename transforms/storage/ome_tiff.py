@@ -49,7 +49,7 @@ def _write(volume: Volume, path: str) -> int:
     metadata: dict[str, Any] = {"axes": _AXES, "Channel": {"Name": list(spec.channel_names)},
                                 "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, spec.uri))}  # fmt: skip
     if spec.unit:
-        for axis, size in zip("ZYX", spec.scale, strict=True):
+        for axis, size in zip("ZYX", spec.voxel, strict=True):
             metadata[f"PhysicalSize{axis}"] = size
             metadata[f"PhysicalSize{axis}Unit"] = _symbol(spec.unit)
     with tifffile.TiffWriter(path, bigtiff=True, ome=True) as file:

@@ -52,7 +52,7 @@ def as_tczyx(store: ts.TensorStore) -> ts.TensorStore:
 
 def _scale(spec: VolumeSpec, level: LevelSpec) -> dict[str, Any]:
     nm = METRES[spec.unit] * 1e9 if spec.unit else 1.0
-    rows = list(zip(spec.scale, spec.origin, level.factor, strict=True))
+    rows = list(zip(spec.voxel, spec.origin, level.factor, strict=True))
     scale: dict[str, Any] = {
         "key": level.path,
         "size": _xyz(level.shape[2:]),

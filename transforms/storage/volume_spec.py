@@ -56,7 +56,8 @@ class VolumeSpec:
         shard: tczyx, a multiple of `chunk`.
         format: one of `FORMATS`.
         ngff: "0.5" (zarr3), "0.4" (zarr2) or None (N5, precomputed); by default what fits.
-        voxel: (z, y, x) size of a level-0 voxel in `unit`; taken as 1 without a unit.
+        voxel: (z, y, x) size of a level-0 voxel in `unit`; without one only their ratios mean
+            something.
         unit: a long unit name of OME-NGFF such as "micrometer", or None.
         origin: (z, y, x) world position of the centre of voxel 0, in level-0 voxels.
         factors: per level above 0, (z, y, x) relative to the level below.
@@ -94,11 +95,6 @@ class VolumeSpec:
             object.__setattr__(self, "ngff", NGFF_OF_FORMAT.get(self.format))
         _check_choices(self)
         _check_shapes(self)
-
-    @property
-    def scale(self) -> tuple[float, ...]:
-        """(z, y, x) voxel size as it is written: 1 where there is no unit."""
-        return self.voxel if self.unit else (1.0, 1.0, 1.0)
 
     @property
     def channel_names(self) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def group_files(spec: VolumeSpec) -> dict[str, Any]:
             ngff.Axis(a, spec.unit if ngff.TYPE_OF_AXIS[a] == "space" else None) for a in AXES
         ),
         datasets=tuple(
-            ngff.half_voxel_dataset(level.path, spec.scale, spec.origin, level.factor)
+            ngff.half_voxel_dataset(level.path, spec.voxel, spec.origin, level.factor)
             for level in spec.levels
         ),
         channels=() if spec.labels_of else ngff.default_channels(spec.channel_names, spec.dtype),

@@ -296,3 +296,26 @@ def test_patches_at_every_second_node_are_enough():
 def test_peaks_alone_need_a_patch_at_every_node():
     with pytest.raises(ValueError, match="every"):
         FlowSettings((48, 48), (16, 16), (16, 16), steps=0, every=2)
+
+
+def test_peaks_alone_are_those_of_the_full_image():
+    """Nothing refines what a reduced image would tell of points."""
+    assert FlowSettings((80, 80), (40, 40), (40, 40), steps=0).coarse_level == 1
+    rng = np.random.default_rng(0)
+    moving = np.zeros((300, 320), np.float32)
+    moving[rng.integers(0, 300, 150), rng.integers(0, 320, 150)] = 1
+    fixed = np.roll(moving, (-10, 7), (0, 1))
+    found = flow(fixed, moving, FlowSettings((80, 80), (40, 40), (20, 20), steps=0))
+    known = np.isfinite(found.vectors).all(axis=0)
+    assert known.mean() > 0.9
+    np.testing.assert_allclose(found.vectors[:, known].T, [[10, -7]] * known.sum(), atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["fixed_mask", "moving_mask", "selection"])
+def test_masks_that_are_not_boolean_are_refused(name):
+    image = texture(SHAPE)
+    mask = np.full(SHAPE, 255, np.uint8)
+    if name == "selection":
+        mask = np.ones(Lattice.of_patches(SHAPE, USUAL.patch, USUAL.stride).shape, np.uint8)
+    with pytest.raises(ValueError, match=f"{name} is uint8"):
+        flow.__wrapped__(image, image, USUAL, **{name: mask})

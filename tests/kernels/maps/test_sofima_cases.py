@@ -7,7 +7,7 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.boxes import inner_box, inner_lattice, outer_box, outer_lattice
 from warpbeam.kernels.maps.compose import compose
-from warpbeam.kernels.maps.coordinate_map import from_absolute
+from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_absolute
 from warpbeam.kernels.maps.fill import fill_missing
 from warpbeam.kernels.maps.invert import invert
 from warpbeam.kernels.maps.irregular import irregular, mask_irregular
@@ -191,3 +191,15 @@ def test_what_sofima_has_not():
         from_sofima(np.zeros((4, 1, 3, 3)), 1)
     with pytest.raises(ValueError, match="strides"):
         from_sofima(np.zeros((2, 1, 3, 3)), (1, 1, 1))
+
+
+def test_arrays_of_whole_numbers_become_maps():
+    m = from_sofima.__wrapped__(np.full((2, 1, 8, 8), 3, np.int64), np.int64(10))
+    assert (m.u.dtype, m.stride) == (np.float64, (10.0, 10.0))
+    half = from_sofima(np.full((2, 1, 8, 8), 0.5), 10)
+    assert compose(m, half).u[0, 0, 2, 2] == 3.5
+
+
+def test_offsets_of_other_types_are_refused():
+    with pytest.raises(ValueError, match="float32 or float64"):
+        CoordinateMap(np.ones((2, 4, 4), np.float16), (0.0, 0.0), (1.0, 1.0))

@@ -97,13 +97,13 @@ def test_metadata_stands_where_each_version_keeps_it(tmp_path):
     assert read_json(join(old.spec.uri, "0", ".zarray"))["dimension_separator"] == "/"
 
 
-def test_no_unit_means_no_unit_and_scale_one(tmp_path):
+def test_no_unit_means_no_unit_and_sizes_all_the_same(tmp_path):
     spec = VolumeSpec(
         str(tmp_path), (1, 1, 1, 8, 8), "uint8", (1, 1, 1, 8, 8), (1, 1, 1, 8, 8), voxel=(3, 2, 2)
     )
     multiscale = attributes_of(create(spec))["ome"]["multiscales"][0]
     assert all("unit" not in axis for axis in multiscale["axes"])
-    assert multiscale["datasets"][0]["coordinateTransformations"][0]["scale"] == [1.0] * 5
+    assert multiscale["datasets"][0]["coordinateTransformations"][0]["scale"] == [1, 1, 3, 2, 2]
 
 
 def test_units_are_those_of_the_specification():
