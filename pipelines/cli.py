@@ -209,10 +209,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ours, beams = given[:split], given[split + 1 :]
     options = _parser().parse_args(ours)
     options.beam = beams
+    from warpbeam.pipelines.terminal import quiet_libraries
     from warpbeam.transforms import heap
 
     heap.bound_heap()  # before anything large is imported
-    _quiet_libraries()
+    quiet_libraries()
     from warpbeam.transforms.storage.errors import InputError
 
     try:
@@ -227,15 +228,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(_unforeseen(error))
         return 1
     return status
-
-
-def _quiet_libraries() -> None:
-    """Beam logs the stack of a failed unit several times; the ledger keeps it once."""
-    import logging
-
-    logging.getLogger().setLevel(logging.ERROR)
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-    logging.getLogger("warpbeam").setLevel(logging.WARNING)
 
 
 def _unforeseen(error: Exception) -> str:

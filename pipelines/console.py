@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from warpbeam.pipelines.job import Command, Outcome
+from warpbeam.pipelines.job import Command, Failure, Outcome
 from warpbeam.pipelines.settings import load, parse_settings, read_yaml
 from warpbeam.transforms import progress
 from warpbeam.transforms.storage.errors import InputError
@@ -146,14 +146,19 @@ def summary(outcome: Outcome) -> str:
         failed = len(outcome.failures)
         lines.append(f"\n{failed} key{'' if failed == 1 else 's'} failed; {rest}:")
         for failure in outcome.failures[:_MOST_FAILURES_SHOWN]:
-            first = failure.cause.splitlines()[0] if failure.cause else failure.error
-            where = [ln.split("where:")[1].strip() for ln in failure.cause.splitlines()[1:]
-                     if "where:" in ln]  # fmt: skip
-            lines.append(f"  {failure.stage} {failure.key}: {': '.join([first, *where])}")
+            lines.append(f"  {failure.stage} {failure.key}: {_cause(failure, outcome.stopped)}")
         hidden = len(outcome.failures) - _MOST_FAILURES_SHOWN
         if hidden > 0:
             lines.append(f"  … and {hidden} more in run.json")
     return "\n".join(lines) + "\n"
+
+
+def _cause(failure: Failure, whole: bool) -> str:
+    """Why a unit failed, and where: in a line, or all that is known of it."""
+    first, *rest = failure.cause.splitlines() or [failure.error]
+    if whole:
+        return "\n  ".join([first, *rest])
+    return ", ".join([first, *(ln.split("where:")[1].strip() for ln in rest if "where:" in ln)])
 
 
 def table(told: dict[str, Any]) -> str:
