@@ -143,7 +143,9 @@ def _alignment(run: str) -> tuple[RunFolder, str]:
     return folder, digest([summary["inputs"], summary["stages"]["invert"]])
 
 
-def move_points(alignment: str, source: str, target: str, scale: float = 1) -> int:
+def move_points(
+    alignment: str, source: str, target: str, scale: float = 1, *, overwrite: bool = False
+) -> int:
     """Points of the sections in the aligned volume.
 
     Args:
@@ -153,6 +155,7 @@ def move_points(alignment: str, source: str, target: str, scale: float = 1) -> i
         target: the same file with z, y and x in voxels of the aligned volume; empty where the
             section was not aligned, or its map is not known there.
         scale: pixels of these images, and of the volume, along one of those that were aligned.
+        overwrite: whether a file that is there may be replaced.
 
     Returns:
         How many points have no place in the aligned volume.
@@ -167,7 +170,7 @@ def move_points(alignment: str, source: str, target: str, scale: float = 1) -> i
     def through(at: points.Points) -> points.Points:
         return (_aligned(maps, (at + 0.5) * pixel - 0.5) + 0.5) / pixel - 0.5
 
-    return points.move_points(source, target, through, units=units)
+    return points.move_points(source, target, through, units=units, overwrite=overwrite)
 
 
 def _aligned(maps: RunFolder, at: points.Points) -> points.Points:

@@ -119,13 +119,14 @@ def _registration(run: str) -> tuple[Canvas, VolumeSpec, str]:
     return load_canvas(folder), volume.open_volume(folder.volume).spec, mark
 
 
-def move_points(registration: str, source: str, target: str) -> int:
+def move_points(registration: str, source: str, target: str, *, overwrite: bool = False) -> int:
     """Points of the moving volume in the frame of the fixed one.
 
     Args:
         registration: folder of a run of `register`.
         source: CSV with columns z, y and x in moving voxels; others are kept.
         target: the same file with z, y and x in fixed voxels; empty where the map is not known.
+        overwrite: whether a file that is there may be replaced.
 
     Returns:
         How many points have no place in the fixed frame.
@@ -136,7 +137,7 @@ def move_points(registration: str, source: str, target: str) -> int:
     _registration(registration)
     inverse = displacements.load(inverse_uri(RunFolder(registration))).read()
     through = functools.partial(warp_points, inverse)
-    return points.move_points(source, target, through, units="moving voxels")
+    return points.move_points(source, target, through, units="moving voxels", overwrite=overwrite)
 
 
 def run(

@@ -263,7 +263,9 @@ def _run_job(options: argparse.Namespace) -> int:
     applied = getattr(options, "apply", None)
     target = moving if options.job == "register" else output
     if applied is not None and _are_points(options, target):
-        return console.move_points(options.job, applied, options.source, target, settings)
+        return console.move_points(
+            options.job, applied, options.source, target, settings, overwrite=options.overwrite
+        )
     if applied is not None and options.job == "align":
         given = [*settings, f"alignment={applied}"]
         job = console.make_job("apply_stack", options.source, output, given)

@@ -76,7 +76,13 @@ def _job_kind(name: str) -> type[Command[Any]]:
 
 
 def move_points(
-    job: str, run: str, source: str, target: str | None, settings: Sequence[str]
+    job: str,
+    run: str,
+    source: str,
+    target: str | None,
+    settings: Sequence[str],
+    *,
+    overwrite: bool,
 ) -> int:
     """Moves the points of a CSV file by a run of `align` or `register`; exit status 1 where some
     have no place. The one setting is the `scale` of `align`."""
@@ -101,9 +107,9 @@ def move_points(
             fix="leave it out",
         )
     if job == "align":
-        lost = align_apply.move_points(run, source, target, scale)
+        lost = align_apply.move_points(run, source, target, scale, overwrite=overwrite)
     else:
-        lost = apply.move_points(run, source, target)
+        lost = apply.move_points(run, source, target, overwrite=overwrite)
     sys.stdout.write(f"{target}: {lost} points have no place in the volume of {run}\n")
     return 1 if lost else 0
 

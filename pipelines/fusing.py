@@ -35,14 +35,20 @@ AUTO_FLATFIELD_TILES = 16
 
 
 def add_convert(
-    graph: JobGraph, run: RunFolder, tiles: TileList, sources: Sequence[TileSource]
+    graph: JobGraph,
+    run: RunFolder,
+    tiles: TileList,
+    sources: Sequence[TileSource],
+    *,
+    critical: bool = False,
 ) -> None:
-    """Copies the tiles that cannot be read in parts."""
+    """Copies the tiles that cannot be read in parts, into a type that holds those of all."""
     largest = tuple(max(column) for column in zip(*(t.shape for t in tiles.tiles), strict=True))
     shape = (len(tiles), len(tiles.channels), *largest)
-    work = ConvertTile(run, shape, tiles.dtype)
+    work = ConvertTile(run, shape, str(np.result_type(*{t.dtype for t in tiles.tiles})))
     needed = not all(source.direct for source in sources)
-    graph.map("convert", None, functools.partial(_unconverted, run), work, needed=needed)
+    graph.map("convert", None, functools.partial(_unconverted, run), work, needed=needed,
+              critical=critical)  # fmt: skip
 
 
 def _unconverted(run: RunFolder) -> Iterator[Unit]:

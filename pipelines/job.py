@@ -18,6 +18,7 @@ from warpbeam.pipelines.config import JobConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.process import set_up_process
+from warpbeam.transforms.stage import Stage
 from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Ledger
@@ -201,7 +202,9 @@ class Job(Command[Config]):
         options = pipeline_options(flags, self.config.run.workers)
         self.plan().refuse_if_too_large(self.config.run.worker_memory_gb)
         self.check()
-        only = self._chosen(stages)
+        # Listing the stages reads what some of them are given: what is wrong with it is said
+        # before the output is claimed.
+        only = self._chosen(stages, self.graph().stages)
         self._claim(overwrite=overwrite)
         pipeline = beam.Pipeline(options=options)
         graph = self.graph(pipeline=pipeline, only=only)
@@ -217,10 +220,11 @@ class Job(Command[Config]):
             return self._outcome(graph, time.time() - started, stopped=True)
         return self._outcome(graph, time.time() - started)
 
-    def _chosen(self, stages: Sequence[str] | None) -> frozenset[str] | None:
+    def _chosen(
+        self, stages: Sequence[str] | None, every: Sequence[Stage]
+    ) -> frozenset[str] | None:
         if stages is None:
             return None
-        every = self.graph().stages
         known = [stage.name for stage in every]
         for name in stages:
             if name not in known:

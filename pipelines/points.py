@@ -18,7 +18,12 @@ _AXES = ("z", "y", "x")
 
 
 def move_points(
-    source: str, target: str, through: Callable[[Points], Points], *, units: str
+    source: str,
+    target: str,
+    through: Callable[[Points], Points],
+    *,
+    units: str,
+    overwrite: bool = False,
 ) -> int:
     """Writes the file again with its points moved; empty where the map is not known, and where a
     row has no point.
@@ -28,13 +33,16 @@ def move_points(
         target: where the same rows go, in the same order.
         through: the map; NaN for points that have no place.
         units: of the columns, for whoever gives other ones.
+        overwrite: whether a file that is there may be replaced.
 
     Returns:
         How many points have no place.
 
     Raises:
-        InputError: there is no such file, or the columns are not there.
+        InputError: there is no such file, the columns are not there, or the target is.
     """
+    if not overwrite and store.exists(target):
+        raise _occupied(target)
     raw = store.read_bytes(source)
     if raw is None:
         raise _no_points(source, units, "no such file")
@@ -61,6 +69,16 @@ def _point(row: dict[str, str], where: str, units: str) -> list[float]:
         return [float(text) if text else np.nan for text in texts]
     except ValueError:
         raise _no_points(where, units, ", ".join(texts)) from None
+
+
+def _occupied(target: str) -> InputError:
+    return InputError(
+        "the file for the moved points exists",
+        where=target,
+        expected="a name that is free",
+        got="a file",
+        fix="choose another name, or add --overwrite",
+    )
 
 
 def _no_points(source: str, units: str, got: str) -> InputError:

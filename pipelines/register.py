@@ -72,7 +72,7 @@ class RegisterJob(ListJob[RegisterConfig]):
 
     def build(self, graph: JobGraph) -> None:
         run, frame, volumes = self.run_folder, self.frame, self.volumes
-        fusing.add_convert(graph, run, self.tiles, self.sources)
+        fusing.add_convert(graph, run, self.tiles, self.sources, critical=True)
         listing = functools.partial(reading.list_blocks, run, frame, graph.ledger("convert"))
         graph.map(
             "reduce", [dataclasses.asdict(frame), dataclasses.asdict(volumes)], listing,

@@ -87,5 +87,8 @@ class TileView:
 def source_box(inverse: affine.Matrix, shape: tuple[int, ...], target: Box, margin: int) -> Box:
     """The voxels of a tile that rendering `target` (output voxels) needs; may be empty."""
     ndim = target.ndim
+    if not affine.is_affine(inverse):  # beyond its horizon a perspective map turns around
+        tile = Box.of_shape(shape).pad((1 + margin,) * ndim)
+        target = target & affine.bounding_box(np.linalg.inv(inverse), tile)
     reached = affine.bounding_box(inverse, target.pad((1,) * ndim)).pad((margin,) * ndim)
     return reached & Box.of_shape(shape)

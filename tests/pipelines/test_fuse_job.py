@@ -253,6 +253,27 @@ def test_a_corrupt_tile_costs_itself_only(tmp_path, strips):
     assert json.loads((run / "run.json").read_text())["failures"] == []
 
 
+@pytest.mark.parametrize("lean", [(1e-3, 0.0), (0.0, 1e-3), (1.2e-3, 1e-3), (-1e-3, 0.0)])
+def test_a_perspective_whose_horizon_is_near(tmp_path, lean):
+    """Beyond it lies what the inverse map turns around; the tile is on this side of it."""
+    y, x = np.mgrid[:128, :128].astype(np.float32)
+    for name, values in (("y", y), ("x", x)):
+        write_tiff(tmp_path / f"{name}.tif", values + 1)
+        columns = {"m00": 1, "m01": 0, "m02": 0, "m10": 0, "m11": 1, "m12": 0,
+                   "m20": lean[0], "m21": lean[1], "m22": 1}  # fmt: skip
+        listed = write_list(tmp_path / f"{name}.csv", [{"file": f"{name}.tif", **columns}])
+        fuse(listed, tmp_path / name, blend={"mode": "mean"})
+    matrix = np.array([[1, 0, 0], [0, 1, 0], [*lean, 1]])
+    canvas = json.loads((tmp_path / "y" / ".ledger" / "canvas.json").read_text())
+    for at in ((20, 30), (50, 50), (90, 20), (20, 90)):
+        h = matrix @ [*at, 1]
+        place = np.rint(h[:2] / h[2]).astype(int) - canvas["origin"][1:]
+        back = np.linalg.inv(matrix) @ [*(place + canvas["origin"][1:]), 1]
+        for k, name in enumerate("yx"):
+            got = pixels(tmp_path / name)[0, 0, 0][tuple(place)]
+            assert got == pytest.approx(back[k] / back[2] + 1, abs=0.01)
+
+
 def test_a_corrupt_tile_leaves_the_shading_of_the_others_alone(tmp_path):
     """The flat field is that of all tiles but it, and each of them has its gain."""
     tiles = write_mosaic(tmp_path / "tiles", rowsperstrip=16)

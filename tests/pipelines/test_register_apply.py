@@ -82,3 +82,11 @@ def test_what_does_not_fit_is_refused(registered, tmp_path):
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="no points"):
         apply.move_points(str(registered / "out"), str(tmp_path / "bad.csv"), "moved.csv")
+    (tmp_path / "there.csv").write_text("mine")
+    write_points(tmp_path / "good.csv", [(8, 9, 10)])
+    for target in ("there.csv", "good.csv"):
+        with pytest.raises(InputError, match="the file for the moved points exists"):
+            apply.move_points(
+                str(registered / "out"), str(tmp_path / "good.csv"), str(tmp_path / target)
+            )
+    assert (tmp_path / "there.csv").read_text() == "mine"

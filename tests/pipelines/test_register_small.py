@@ -1,12 +1,15 @@
 """Volumes that are thin or small beside what a chunk looks at."""
 
+import nibabel
 import numpy as np
 import pytest
-from running import register
+import tifffile
+from running import pixels, register
 from volumes import make_pair, write_pair
 
 from warpbeam.kernels.maps.interpolate import offsets_at
 from warpbeam.transforms.storage import displacements
+from warpbeam.transforms.storage.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -29,3 +32,26 @@ def test_the_map_is_the_truth(tmp_path, shape, lattice):
     apart = np.linalg.norm(points + offsets_at(found, points) - truth, axis=0)[seen]
     before = np.linalg.norm(points - truth, axis=0)[seen]
     assert np.median(apart) < 0.3 < 1 < np.median(before)
+
+
+def test_volumes_of_two_types_that_must_be_copied(tmp_path):
+    """A compressed NIfTI file cannot be read in parts, so both are copied first."""
+    fixed, moving = write_pair(tmp_path, make_pair((20, 40, 44), shift=1.0))
+    grey = tifffile.imread(moving).astype(np.float32) / 7
+    copied, plain = tmp_path / "moving.nii.gz", tmp_path / "moving_float.tif"
+    nibabel.save(nibabel.Nifti1Image(grey.T, np.eye(4)), copied)
+    tifffile.imwrite(plain, grey, photometric="minisblack")
+    for name, path in (("copied", copied), ("plain", plain)):
+        register((fixed, path), tmp_path / name, engine="none")
+    found = [pixels(tmp_path / name) for name in ("copied", "plain")]
+    assert found[0].dtype == np.float32
+    np.testing.assert_array_equal(*found)
+
+
+def test_landmarks_that_cannot_be_read_leave_no_run(tmp_path):
+    pair = write_pair(tmp_path, make_pair((20, 40, 44), shift=1.0))
+    bad = tmp_path / "bad.csv"
+    bad.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="landmarks cannot be read"):
+        register(pair, tmp_path / "out", engine="none", coarse={"initial": str(bad)})
+    assert not (tmp_path / "out").exists()
