@@ -69,8 +69,11 @@ def plan(
         estimate.pyramid(spec, size),
     ]  # fmt: skip
     what = (
-        f"fixed {_words(frame.shapes[FIXED])}, moving {_words(frame.shapes[MOVING])} "
-        f"{output.dtype}, {len(tiles.channels)} channels",
+        f"voxels of {_voxel(frame.voxels[FIXED])} (fixed) and {_voxel(frame.voxels[MOVING])} "
+        "(moving), zyx, um where the files or volumes.fixed_voxel_um say so",
+        f"fixed {_words(frame.shapes[FIXED])}, moving "
+        f"{_words(frame.shapes[MOVING])}, {output.dtype}, "
+        f"{len(tiles.channels)} channels",
         f"{len(frame.blocks)} chunks, {nodes} nodes",
         f"-> {run.volume}: {_words(spec.shape)} (tczyx), {len(spec.levels)} levels, "
         f"shards {_words(spec.shard)}",
@@ -106,6 +109,10 @@ def nominal_spec(run: RunFolder, frame: Frame, output: OutputSettings) -> Volume
     """The volume that will be written."""
     whole = Box.of_shape(frame.shapes[FIXED])
     return volume_spec(canvas_on(whole, output, run.format), output, run)
+
+
+def _voxel(sizes: tuple[float, ...]) -> str:
+    return " x ".join(f"{size:g}" for size in sizes)
 
 
 def _words(shape: tuple[int, ...]) -> str:

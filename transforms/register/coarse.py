@@ -192,6 +192,7 @@ def _unlike(score: float, least: float) -> InputError:
         where="fixed and moving",
         expected=f"a correlation of {least:g} standard deviations (coarse.least_score)",
         got=f"{score:.2g}",
-        fix="check that they overlap and show the same stain; try coarse.start=features if one is "
+        fix="check that they overlap and show the same stain, and the sizes of their voxels, which "
+        "`warpbeam plan register` tells; try coarse.start=features if one is "
         "turned, or give a start and set coarse.start=physical",
     )

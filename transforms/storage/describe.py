@@ -7,9 +7,8 @@ from typing import Any
 
 import tensorstore as ts
 
-from warpbeam.transforms.storage import ngff
+from warpbeam.transforms.storage import n5, ngff
 from warpbeam.transforms.storage.errors import InputError
-from warpbeam.transforms.storage.n5 import SYMBOLS
 from warpbeam.transforms.storage.store import context, exists, join, kvstore_spec, read_json
 
 VOLUMES = ("volume.ome.zarr", "volume.n5", "volume.precomputed")
@@ -168,28 +167,29 @@ def _describe_n5(uri: str) -> Description | None:
     if attributes is None:
         return None
     if "dimensions" in attributes:
-        return Description(uri, "n5", None, attributes, (_open_n5(uri, ""),))
+        return Description(uri, "n5", None, attributes, (_open_n5(uri, "", {}),))
     levels: list[FoundLevel] = []
     while read_json(join(uri, path := f"s{len(levels)}", "attributes.json")) is not None:
-        levels.append(_open_n5(uri, path))
+        levels.append(_open_n5(uri, path, attributes))
     return Description(uri, "n5", None, attributes, tuple(levels))
 
 
-def _open_n5(uri: str, path: str) -> FoundLevel:
+def _open_n5(uri: str, path: str, group: dict[str, Any]) -> FoundLevel:
     place = join(uri, path)
     metadata = read_json(join(place, "attributes.json"))
     spec = {"driver": "n5", "kvstore": kvstore_spec(place)}
     array = ts.open(spec, open=True, context=context()).result().T
     axes = tuple(reversed(metadata.get("axes", ()))) or tuple("tczyx"[-array.rank :])
-    placed, resolution = metadata.get("transform", {}), metadata.get("resolution")
-    scale = placed.get("scale") or (reversed(resolution) if resolution else None)
-    symbol = _one({unit for unit in metadata.get("units", ()) if unit})
+    placed = metadata.get("transform", {})
+    # Of the levels above the finest one, the group says nothing.
+    scale, units = n5.spacing(metadata, group if path in ("", "s0") else {}) or (None, ())
+    symbol = _one({unit for unit in units if unit})
     return FoundLevel(
         path,
         axes,
-        tuple(scale) if scale else None,
+        scale,
         tuple(placed["translate"]) if "translate" in placed else None,
-        next((name for name, known in SYMBOLS.items() if known == symbol), symbol),
+        n5.UNITS.get(symbol, symbol) if symbol else None,
         metadata,
         array,
     )

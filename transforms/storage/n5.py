@@ -18,6 +18,8 @@ from warpbeam.transforms.storage.volume_spec import AXES, LevelSpec, VolumeSpec
 # N5 readers know units by their symbols.
 SYMBOLS = {"nanometer": "nm", "micrometer": "um", "millimeter": "mm", "meter": "m"}
 
+UNITS = {symbol: name for name, symbol in SYMBOLS.items()} | {"µm": "micrometer"}
+
 
 def array_spec(spec: VolumeSpec, level: LevelSpec) -> dict[str, Any]:
     """The TensorStore driver and metadata of one level's array, without its address."""
@@ -51,6 +53,48 @@ def as_tczyx(store: ts.TensorStore) -> ts.TensorStore:
     """Reverses the axes and adds t and c where they are not stored."""
     turned = store.T
     return turned if turned.rank == len(AXES) else turned[ts.newaxis, ts.newaxis]
+
+
+def spacing(
+    array: dict[str, Any], group: dict[str, Any]
+) -> tuple[tuple[float, ...], tuple[str, ...]] | None:
+    """Sizes of voxels and the symbols of their units, slowest axis first, of the finest level.
+
+    There is no standard: what warpbeam and COSEM write (`transform`, also in the group's
+    `multiscales`), Fiji (`resolution`, `units`) and the N5 viewer (`pixelResolution`).
+
+    Args:
+        array, group: the attributes of both.
+    """
+    for attributes in (array, _first_dataset(group), group):
+        if (sizes := attributes.get("transform", {}).get("scale")) is not None:
+            units = attributes["transform"].get("units") or ()
+            turned = attributes["transform"].get("ordering", "C") == "F"
+        elif (given := attributes.get("pixelResolution")) is not None:
+            sizes = given["dimensions"] if isinstance(given, dict) else given
+            units = [given.get("unit", "um") if isinstance(given, dict) else "um"] * len(sizes)
+            turned = True
+        else:
+            sizes, units, turned = attributes.get("resolution"), attributes.get("units", ()), True
+        if sizes:
+            found = tuple(map(float, sizes)), tuple(map(str, units))
+            return (found[0][::-1], found[1][::-1]) if turned else found
+    return None
+
+
+def _first_dataset(group: dict[str, Any]) -> dict[str, Any]:
+    multiscale: dict[str, Any] = next(iter(group.get("multiscales") or ()), {})
+    first: dict[str, Any] = next(iter(multiscale.get("datasets") or ()), {})
+    return first
+
+
+def voxel_um(array: dict[str, Any], group: dict[str, Any]) -> tuple[float, ...] | None:
+    """(z, y, x) size of a voxel, or yx, where its unit is known; see `spacing`."""
+    sizes, units = spacing(array, group) or ((), ())
+    factors = [1e6 * ngff.METRES.get(UNITS.get(u, u), 0.0) for u in units[-3:]]
+    if not factors or len(units) != len(sizes) or not all(factors):
+        return None
+    return tuple(s * f for s, f in zip(sizes[-3:], factors, strict=True))
 
 
 def _first_axis(spec: VolumeSpec) -> int:

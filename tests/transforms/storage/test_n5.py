@@ -5,6 +5,9 @@ import pytest
 import tensorstore as ts
 
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.transforms.storage.describe import describe
+from warpbeam.transforms.storage.images import ImageRef, probe
+from warpbeam.transforms.storage.ngff import METRES
 from warpbeam.transforms.storage.volume import VolumeSpec, create
 
 
@@ -81,3 +84,46 @@ def test_pyramid_attributes(tmp_path):
 def test_volume_reads_it_back_in_tczyx(tmp_path):
     volume, array = written(tmp_path, (2, 3, 5, 30, 50))
     np.testing.assert_array_equal(volume.level(0).read(Box.of_shape(array.shape)), array)
+
+
+COSEM = {"axes": ["z", "y", "x"], "scale": [1500.0, 750, 700], "units": ["nm"] * 3,
+         "translate": [0.0, 0, 0]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("array", "group"),
+    [
+        ({"pixelResolution": {"unit": "um", "dimensions": [0.7, 0.75, 1.5]}}, None),
+        ({"pixelResolution": [0.7, 0.75, 1.5]}, None),
+        ({"resolution": [700, 750, 1500], "units": ["nm"] * 3}, None),
+        ({"transform": COSEM}, None),
+        ({"transform": COSEM | {"ordering": "F", "scale": [700.0, 750, 1500]}}, {}),
+        ({}, {"pixelResolution": {"unit": "µm", "dimensions": [0.7, 0.75, 1.5]}}),
+        ({}, {"resolution": [0.7, 0.75, 1.5], "units": ["um"] * 3}),
+        ({}, {"multiscales": [{"datasets": [{"path": "s0", "transform": COSEM}]}]}),
+    ],
+)
+def test_voxel_sizes_of_other_programs_are_read(tmp_path, array, group):
+    """Fiji, the N5 viewer and COSEM write them in ways of their own; x first in most."""
+    folder = tmp_path / "a.n5"
+    place = folder if group is None else folder / "s0"
+    spec = {"driver": "n5", "kvstore": {"driver": "file", "path": f"{place}/"}}
+    ts.open(spec, create=True, dtype=ts.uint8, shape=[10, 9, 8]).result().write(1).result()
+    attributes = json.loads((place / "attributes.json").read_text())
+    (place / "attributes.json").write_text(json.dumps(attributes | array))
+    if group is not None:
+        (folder / "attributes.json").write_text(json.dumps({"n5": "2.0.0", **group}))
+    info = probe(ImageRef(str(folder)))
+    assert info.shape == (8, 9, 10)
+    assert info.voxel_um == pytest.approx((1.5, 0.75, 0.7))
+    level = describe(str(folder)).levels[0]
+    assert np.multiply(level.scale, 1e6 * METRES[level.unit]) == pytest.approx((1.5, 0.75, 0.7))
+
+
+@pytest.mark.parametrize("array", [{}, {"resolution": [4, 4, 40]}, {"pixelResolution": []}])
+def test_sizes_without_a_unit_are_none(tmp_path, array):
+    spec = {"driver": "n5", "kvstore": {"driver": "file", "path": f"{tmp_path}/a.n5/"}}
+    ts.open(spec, create=True, dtype=ts.uint8, shape=[10, 9, 8]).result()
+    path = tmp_path / "a.n5" / "attributes.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | array))
+    assert probe(ImageRef(str(tmp_path / "a.n5"))).voxel_um is None

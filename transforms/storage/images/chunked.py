@@ -12,6 +12,7 @@ from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.images.ome_xml import MICROMETRES
 from warpbeam.transforms.storage.images.ref import ImageInfo, corrupt, output_dtype, unreadable
 from warpbeam.transforms.storage.images.source import is_folder, is_remote, local_path
+from warpbeam.transforms.storage.n5 import voxel_um
 
 Array = np.ndarray[Any, np.dtype[Any]]
 METADATA = {"zarr.json": "zarr3", ".zarray": "zarr", "attributes.json": "n5"}
@@ -65,7 +66,7 @@ class ChunkedImage:
         length = dict(zip(axes, array.shape, strict=True))
         chunk = array.chunk_layout.read_chunk.shape or array.shape
         block = dict(zip(axes, chunk, strict=True))
-        step = dict(zip(axes, scale, strict=True)) if scale else {}
+        step = dict(zip(axes[-len(scale) :], scale, strict=True)) if scale else {}
         kept = "zyx" if length.get("z", 1) > 1 else "yx"
         return ImageInfo(
             shape=tuple(length[a] for a in kept),
@@ -78,7 +79,7 @@ class ChunkedImage:
 
 
 def _spec(file: str) -> tuple[dict[str, Any], tuple[str, ...], tuple[float, ...] | None]:
-    """The TensorStore spec, the axes and the voxel size in um where the metadata say them."""
+    """The TensorStore spec, and axes and voxel sizes as of `_level`."""
     import tensorstore as ts
 
     if "|" in file:
@@ -115,14 +116,19 @@ def _json(store: Any, name: str) -> dict[str, Any] | None:
 
 
 def _level(root: Any) -> tuple[str, tuple[str, ...], tuple[float, ...] | None]:
-    """Path of the finest level of a multiscale group; nothing for a plain array."""
+    """Path of the finest level of a multiscale group, nothing for a plain array; its axes and the
+    sizes of voxels along the last of them, in um, where the metadata say them."""
     group = _json(root, "zarr.json") or {}
     attributes = group.get("attributes", {}) if group else _json(root, ".zattrs") or {}
     attributes = attributes.get("ome", attributes)
     if multiscales := attributes.get("multiscales"):
         return _ngff_level(multiscales[0])
     n5 = _json(root, "attributes.json")
-    return ("s0" if n5 is not None and "dimensions" not in n5 else ""), (), None
+    if n5 is None:
+        return "", (), None
+    if "dimensions" in n5:
+        return "", (), voxel_um(n5, {})
+    return "s0", (), voxel_um(_json(root, "s0/attributes.json") or {}, n5)
 
 
 def _ngff_level(image: dict[str, Any]) -> tuple[str, tuple[str, ...], tuple[float, ...] | None]:
