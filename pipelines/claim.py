@@ -47,7 +47,10 @@ def claim(
     elif not continued and store.list_keys(run.uri.rstrip("/") + "/"):
         raise _occupied(run.uri, theirs, mine)
     # First of all, so that a run that is stopped at any instant can be continued.
-    store.write_json(run.owner, mine)
+    try:
+        store.write_json(run.owner, mine)
+    except (ValueError, OSError) as error:
+        raise _unwritable(run.uri, error) from None
 
 
 def _disown(run: RunFolder) -> None:
@@ -60,6 +63,16 @@ def _clear(run: RunFolder) -> None:
     """Deletes another run; the note goes last."""
     store.delete_others(run.uri, run.owner.removeprefix(run.uri.rstrip("/") + "/"))
     volume.forget()
+
+
+def _unwritable(output: str, error: Exception) -> InputError:
+    return InputError(
+        "the output cannot be written",
+        where=output,
+        expected="a folder or a prefix of a bucket in which files can be made",
+        got=str(error).splitlines()[0],
+        fix="choose another output, or get the permission to write",
+    )
 
 
 def _occupied(

@@ -64,15 +64,15 @@ class ListJob(Job[Config]):
                 )
 
     def check_ids(self, interpolation: str, name: str) -> None:
-        """Raises InputError where what can only be labels would be blended."""
+        """Raises InputError where labels would be blended: integers that no camera gives."""
         dtype = np.dtype(self.tiles.dtype)
-        if dtype.kind in "iu" and dtype.itemsize > 4 and interpolation != "nearest":
+        if dtype.kind in "iu" and dtype.itemsize >= 4 and interpolation != "nearest":
             raise InputError(
                 "labels cannot be blended",
                 where=name,
                 expected=f"nearest, for {dtype}",
                 got=interpolation,
-                fix=f"set {name}=nearest",
+                fix=f"set {name}=nearest; give grey values as float32",
             )
 
 

@@ -174,6 +174,11 @@ def _explain(error: ValidationError, model: type[JobConfig], path: str | None) -
         "a setting is missing" if first["type"] == "missing" else "a setting has a bad value",
         where=f"{name or model.__name__} in {path or 'the command line'}",
         expected=first["msg"].removeprefix("Value error, "),
-        got="nothing" if first["type"] == "missing" else repr(first["input"]),
+        got=_given(first["input"], name) if first["type"] != "missing" else "nothing",
         fix=_see(model),
     )
+
+
+def _given(value: object, name: str) -> str:
+    """A bad value; of settings that do not go together their message says enough."""
+    return repr(value) if name else "these settings together"

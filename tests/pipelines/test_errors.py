@@ -119,6 +119,10 @@ def test_an_output_with_files_of_others(tiles, tmp_path, refused, job):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.txt"]
 
 
+def test_an_output_that_cannot_be_written(tiles, refused, job):
+    assert "the output cannot be written" in refused(job, tiles, "/proc/out", *HERE, absent=False)
+
+
 def test_an_output_of_another_run(tiles, tmp_path, refused, capsys):
     done = ["fuse", str(tiles), str(tmp_path / "out"), *HERE]
     assert cli.main(done) == 0

@@ -70,6 +70,8 @@ class DrawShard:
         for channel in range(box.start[1], box.stop[1]) if window else ():
             pixels = self._tiles.pixels(moving, channel, window)
             read += pixels.nbytes
+            if pixels.dtype.kind == "f":  # what is no number would spread to its neighbours
+                pixels = np.where(np.isfinite(pixels), pixels, pixels.dtype.type(given.background))
             values[0, channel - box.start[1]] = warp_image(
                 Source(pixels, window, extent), m, block, given.interpolation,
                 background=given.background, dtype=values.dtype,

@@ -89,7 +89,7 @@ def corrupt(file: str, cause: object) -> CorruptImageError:
         where=file,
         expected="data that decode to the shape in the header",
         got=str(cause) or repr(cause),
-        fix="copy the file again from the microscope, or take it off the tile list",
+        fix="copy the file again from the microscope, or leave it out",
     )
 
 
@@ -112,7 +112,7 @@ def missing(file: str) -> InputError:
         where=file,
         expected="an image file",
         got="no such file",
-        fix="correct the name in the tile list, or copy the file to this place",
+        fix="correct the name, or copy the file to this place",
     )
 
 
@@ -123,7 +123,7 @@ def unreadable(file: str, cause: object) -> InputError:
         where=file,
         expected="a TIFF, PNG, JPEG or NIfTI file, or a Zarr or N5 array",
         got=str(cause) or repr(cause),
-        fix="copy the file again, convert it, or take it off the tile list",
+        fix="copy the file again, convert it, or leave it out",
     )
 
 
@@ -134,7 +134,7 @@ def truncated(file: str, *, expected: int, got: int) -> InputError:
         where=file,
         expected=f"at least {expected} bytes, as its header says",
         got=f"{got} bytes",
-        fix="copy the file again from the microscope, or take it off the tile list",
+        fix="copy the file again from the microscope, or leave it out",
     )
 
 
