@@ -16,32 +16,70 @@ VIEWER = "https://neuroglancer-demo.appspot.com/#!"
 # A slice picture is for a look: wider ones are cut to their middle.
 _PICTURE_PX = 1024
 _PERCENTILES = (0.5, 99.5)
+_SHADER = """\
+#uicontrol vec3 color color(default="#{colour}")
+#uicontrol invlerp normalized
+void main() {{ emitRGB(color * normalized()); }}
+"""
 
 
 def state(found: Description, base_url: str) -> dict[str, Any]:
     """The Neuroglancer state that shows the volume served at `base_url`.
 
-    The view is centred and shows the whole width, with the contrast of the middle slice.
+    The view is centred and shows the whole width; each channel is a layer.
     """
-    kind = {"zarr3": "zarr", "zarr2": "zarr"}.get(found.format, found.format)
     finest = found.levels[0]
     spatial = [k for k, axis in enumerate(finest.axes) if axis in ("t", "z", "y", "x")]
     dimensions = {finest.axes[k]: _dimension(finest, k) for k in spatial}
-    layer: dict[str, Any] = {
-        "type": "segmentation" if is_labels(found) else "image",
-        "name": Path(urlsplit(base_url).path).name.split(".")[0] or "volume",
-        "source": f"{kind}://{base_url}",
-    }
-    if layer["type"] == "image":
-        layer["shaderControls"] = {"normalized": {"range": list(window(found.levels[-1]))}}
     return {
         "dimensions": dimensions,
         "position": [_middle(finest, k) for k in spatial],
         "crossSectionScale": max(1.0, max(finest.shape[-2:]) / _PICTURE_PX),
         "projectionScale": float(max(finest.shape[-3:])),
-        "layers": [layer],
+        "layers": _layers(found, base_url),
         "layout": "xy" if "z" not in finest.axes or _length(finest, "z") == 1 else "4panel",
     }
+
+
+def _layers(found: Description, base_url: str) -> list[dict[str, Any]]:
+    """One of labels or of a single channel; else one per channel, in its colour, that add up.
+
+    Neuroglancer calls the axis of channels c' in OME-Zarr, whose layers choose one each.
+    """
+    kind = {"zarr3": "zarr", "zarr2": "zarr"}.get(found.format, found.format)
+    name = Path(urlsplit(base_url).path).name.split(".")[0] or "volume"
+    layer: dict[str, Any] = {"name": name, "source": f"{kind}://{base_url}"}
+    if is_labels(found):
+        return [{"type": "segmentation", **layer}]
+    finest = found.levels[0]
+    count = _length(finest, "c") if "c" in finest.axes and kind == "zarr" else 1
+    told = found.ome.get("omero", {}).get("channels", [])
+    told = told if len(told) == count else [{}] * count
+    layers = []
+    for number, channel in enumerate(told):
+        normalized = {"normalized": {"range": list(_window(found, number, channel))}}
+        layers.append({"type": "image", **layer, "shaderControls": normalized})
+        if count > 1:
+            colour = channel.get("color", "FFFFFF")
+            layers[-1] |= {
+                "name": str(channel.get("label", f"channel {number}")),
+                "localDimensions": {"c'": [1, ""]},
+                "localPosition": [number],
+                "blend": "additive",
+                "shader": _SHADER.format(colour=colour),
+            }
+    return layers
+
+
+def _window(found: Description, number: int, channel: dict[str, Any]) -> tuple[float, float]:
+    """Between which values contrast is stretched: as the metadata have it, where that is less than
+    all that the type holds."""
+    given, dtype = channel.get("window", {}), np.dtype(found.levels[0].dtype)
+    ends = given.get("start"), given.get("end")
+    limits = (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind in "iu" else (0, 1)
+    if None in ends or ends == limits:
+        return window(found.levels[-1], number)
+    return _stretched(*ends, dtype)
 
 
 def is_labels(found: Description) -> bool:
@@ -76,14 +114,14 @@ def link(found: Description, base_url: str) -> str:
     return VIEWER + quote(json.dumps(state(found, base_url), separators=(",", ":")), safe="")
 
 
-def middle_slice(level: FoundLevel) -> np.ndarray:
-    """The yx plane in the middle of z, first time and channel, cut to its middle if large."""
+def middle_slice(level: FoundLevel, channel: int = 0) -> np.ndarray:
+    """The yx plane in the middle of z, at the first time, cut to its middle if large."""
     if level.array is None:
         raise ValueError(f"level {level.path} cannot be read: {level.error}")
     index: list[Any] = []
     for axis, n in zip(level.axes, level.shape, strict=True):
         if axis in ("t", "c"):
-            index.append(0)
+            index.append(channel if axis == "c" else 0)
         elif len(level.shape) - len(index) > 2:
             index.append(n // 2)
         else:
@@ -92,15 +130,17 @@ def middle_slice(level: FoundLevel) -> np.ndarray:
     return np.asarray(level.array[tuple(index)].read().result())
 
 
-def window(level: FoundLevel) -> tuple[float, float]:
-    """The percentiles of the level's middle slice between which contrast is stretched.
-
-    Whole numbers for integer types: Neuroglancer takes no others there.
-    """
-    plane = middle_slice(level).astype(np.float64)
+def window(level: FoundLevel, channel: int = 0) -> tuple[float, float]:
+    """The percentiles of the level's middle slice between which contrast is stretched."""
+    plane = middle_slice(level, channel).astype(np.float64)
     finite = plane[np.isfinite(plane)]
     low, high = np.percentile(finite, _PERCENTILES) if finite.size else (0.0, 1.0)
-    if np.dtype(level.dtype).kind in "iu":
+    return _stretched(low, high, np.dtype(level.dtype))
+
+
+def _stretched(low: float, high: float, dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Whole numbers for integer types: Neuroglancer takes no others there."""
+    if dtype.kind in "iu":
         low, high = np.floor(low), np.ceil(high)
         return int(low), int(max(high, low + 1))
     return float(low), float(max(high, low + 1e-6))

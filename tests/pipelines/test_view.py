@@ -11,10 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
+from warpbeam.kernels.geometry.box import Box
 from warpbeam.pipelines.neuroglancer import window
 from warpbeam.pipelines.view import parse_range, run, serve, serving, state
 from warpbeam.transforms.storage.describe import describe
 from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.ngff import set_window
 from warpbeam.transforms.storage.volume import VolumeSpec, create
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -169,6 +171,32 @@ def test_state_names_source_place_and_contrast(tmp_path, format):
     assert isinstance(high, int)
     assert 1000 <= low < 1010
     assert 11000 < high < 11100
+
+
+def test_each_channel_is_a_layer_with_its_own_contrast(tmp_path):
+    spec = VolumeSpec(
+        str(tmp_path / "v.ome.zarr"), (1, 2, 2, 64, 64), "uint16", (1, 1, 1, 32, 32),
+        (1, 1, 1, 64, 64), channels=("actin", "dapi"),
+    )  # fmt: skip
+    volume = create(spec)
+    for channel, (dark, bright) in enumerate([(10, 200), (3000, 50000)]):
+        values = np.linspace(dark, bright, 64 * 64).reshape(64, 64).astype(np.uint16)
+        for z in range(2):
+            box = Box((0, channel, z, 0, 0), (1, channel + 1, z + 1, 64, 64))
+            volume.write_with_levels(box, values[None, None, None])
+    place = str(tmp_path / "v.ome.zarr")
+    layers = state(describe(place), "http://h/v.ome.zarr")["layers"]
+    assert [layer["name"] for layer in layers] == ["actin", "dapi"]
+    assert [layer["localPosition"] for layer in layers] == [[0], [1]]
+    ranges = [layer["shaderControls"]["normalized"]["range"] for layer in layers]
+    assert ranges[0] == [pytest.approx(10, abs=3), pytest.approx(200, abs=3)]
+    assert ranges[1] == [pytest.approx(3000, abs=400), pytest.approx(50000, abs=400)]
+    set_window(place, [(20, 100), (0, 65535)])  # all that the type holds says nothing
+    again = state(describe(place), "http://h/v.ome.zarr")["layers"]
+    assert again[0]["shaderControls"]["normalized"]["range"] == [20, 100]
+    assert again[1]["shaderControls"]["normalized"]["range"] == ranges[1]
+    colours = [re.search("#[0-9A-F]{6}", layer["shader"]).group() for layer in layers]
+    assert len(set(colours)) == 2
 
 
 def test_link_is_the_state(out):
