@@ -48,7 +48,7 @@ def add_convert(
     work = ConvertTile(run, shape, str(np.result_type(*{t.dtype for t in tiles.tiles})))
     needed = not all(source.direct for source in sources)
     graph.map("convert", None, functools.partial(_unconverted, run), work, needed=needed,
-              critical=critical)  # fmt: skip
+              critical=critical and needed)  # fmt: skip
 
 
 def _unconverted(run: RunFolder) -> Iterator[Unit]:

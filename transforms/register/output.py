@@ -77,12 +77,12 @@ class StoreMaps:
                 "moving": {"matrix": as_rows(np.linalg.inv(matrix)[:3])},
             },
         )
-        written = self._stored(forward_uri(self._run), forward, given.voxels[FIXED])
+        written = self._stored(forward_uri(self._run), forward, FIXED)
         if given.itk:
             itk.write_affine(self._itk("affine.mat"), matrix, *given.voxels)
             itk.write_warp(self._itk("warp.nii.gz"), field, given.voxels[FIXED])
         inverse = inverse_of(forward, frame, matrix, field)
-        written += self._stored(inverse_uri(self._run), inverse, given.voxels[MOVING])
+        written += self._stored(inverse_uri(self._run), inverse, MOVING)
         return {
             "bytes_written": written,
             "bytes_per_voxel": forward.u.size * 4 / float(np.prod(frame.shapes[FIXED])),
@@ -92,11 +92,15 @@ class StoreMaps:
     def _itk(self, name: str) -> str:
         return store.join(self._run.uri, "transforms", name)
 
-    def _stored(self, uri: str, m: CoordinateMap, voxel: tuple[float, ...]) -> int:
+    def _stored(self, uri: str, m: CoordinateMap, start: int) -> int:
+        """A map from the voxels of one volume to those of the other."""
         store.delete_prefix(uri + "/")
-        target = DisplacementField(uri, m.lattice, voxel, self._settings.unit)
-        target.create()
-        return target.write(m)
+        voxels, unit = self._settings.voxels, self._settings.unit
+        field = DisplacementField(
+            uri, m.lattice, voxels[start], unit, target=voxels[MOVING if start == FIXED else FIXED]
+        )
+        field.create()
+        return field.write(m)
 
 
 def inverse_of(

@@ -1,7 +1,8 @@
 """Coordinate maps on disk: OME-NGFF 0.6 displacement fields.
 
 A group with one array `0` of axes c, (z,) y, x: the displacement's components come first, in the
-order of the axes, in physical units. A stack of 2-D maps is one 3-D field that moves nothing
+order of the axes, in physical units: what is added to the place of a node gives that to which
+the map leads. A stack of 2-D maps is one 3-D field that moves nothing
 along z, with a node on every section. Specification: https://ngff.openmicroscopy.org/0.6
 """
 
@@ -38,6 +39,7 @@ class DisplacementField:
         sections: how many maps; None for a single one.
         spacing: distance of sections, in `unit`.
         first: number of the first section: it lies at `first * spacing`.
+        target: size of the voxels that the map leads to; None for the same.
     """
 
     uri: str
@@ -47,6 +49,7 @@ class DisplacementField:
     sections: int | None = None
     spacing: float = 1.0
     first: int = 0
+    target: tuple[float, ...] | None = None
 
     @property
     def _axes(self) -> str:
@@ -76,8 +79,10 @@ class DisplacementField:
         """
         if m.lattice != self.lattice or m.batch:
             raise ValueError(f"a map on {m.lattice} does not fit a field on {self.lattice}")
-        size = np.reshape(self.voxel, (-1, *[1] * m.ndim))
-        values = m.u * size
+        size, target = self._sizes
+        values = m.u * target
+        if self._scales:
+            values = values + m.lattice.nodes() * (target - size)
         if section is not None:
             values = np.concatenate([np.where(m.known, 0.0, np.nan)[None], values])[:, None]
         return self._array().write(self._box(Box.of_shape(self.lattice.shape), section), values)
@@ -88,8 +93,20 @@ class DisplacementField:
         values = self._array().read(self._box(inside, section))
         if section is not None:
             values = values[1:, 0]
-        size = np.reshape(self.voxel, (-1, *[1] * self.lattice.ndim)).astype(np.float32)
-        return on_lattice(values / size, self.lattice.crop(inside))
+        lattice, (size, target) = self.lattice.crop(inside), self._sizes
+        if self._scales:
+            values = values - lattice.nodes() * (target - size)
+        return on_lattice((values / target).astype(np.float32), lattice)
+
+    @property
+    def _sizes(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Of both sides' voxels, to be multiplied with offsets."""
+        shape = (-1, *[1] * self.lattice.ndim)
+        return np.reshape(self.voxel, shape), np.reshape(self.target or self.voxel, shape)
+
+    @property
+    def _scales(self) -> bool:
+        return self.target not in (None, self.voxel)
 
     def _array(self) -> fields.FieldArray:
         return fields.load(store.join(self.uri, _PATH))
@@ -141,6 +158,7 @@ class DisplacementField:
             "sections": self.sections,
             "spacing": self.spacing,
             "first": self.first,
+            "target": self.target and list(self.target),
         }
         return {"ome": body, "warpbeam": ours}
 
@@ -164,7 +182,7 @@ def load(uri: str) -> DisplacementField:
     lattice = Lattice(_tuple(ours["origin"]), _tuple(ours["stride"]), _tuple(ours["shape"]))
     return DisplacementField(
         uri, lattice, _tuple(ours["voxel"]), ours["unit"], ours["sections"], ours["spacing"],
-        ours.get("first", 0),
+        ours.get("first", 0), ours.get("target") and _tuple(ours["target"]),
     )  # fmt: skip
 
 

@@ -49,6 +49,23 @@ def test_another_reader_finds_physical_displacements(tmp_path, ndim):
     assert shift["translation"][1:] == [10.0] * ndim
 
 
+def test_displacements_between_voxels_of_two_sizes_are_physical(tmp_path):
+    m, fixed, moving = some_map(), np.array([4.0, 5.0]), np.array([1.0, 2.5])
+    uri = str(tmp_path / "m")
+    field = DisplacementField(uri, LATTICE, tuple(fixed), "micrometer", target=tuple(moving))
+    field.create()
+    field.write(m)
+    nodes = LATTICE.nodes()
+    size, other = (s[:, None, None] for s in (fixed, moving))
+    expected = m.absolute * other - nodes * size
+    np.testing.assert_allclose(zarr.open_group(uri, mode="r")["0"][:], expected, rtol=1e-6)
+    again = displacements.load(uri)
+    assert again == field
+    np.testing.assert_allclose(again.read().u, m.u, atol=2e-3)
+    part = again.read(nodes=Box((2, 250), (5, 280)))
+    np.testing.assert_allclose(part.u, m.u[:, 2:5, 250:280], atol=2e-3)
+
+
 @pytest.mark.parametrize("sections", [None, 4])
 def test_metadata_pass_the_schema_of_the_specification(tmp_path, sections):
     field = DisplacementField(str(tmp_path / "m"), LATTICE, (4.0, 4.0), "nanometer", sections)
