@@ -89,8 +89,7 @@ def plan(
             (16 + 2 * config.mesh.drift_sections) * nodes * 64, depth * nodes / _NODES_PER_S,
         ),
         StagePlan(
-            "render",
-            math.prod(math.ceil(n / s) for n, s in zip(spec.shape, spec.shard, strict=True)),
+            "render", spec.levels[0].shards,
             depth * plane * size, depth * plane * size * 4 // 3,
             round(math.prod(spec.shard) * size * 3.5 + 4 * window + evened + 60e6),
             depth * plane * len(tiles.channels) / _RENDER_VOXELS_PER_S,

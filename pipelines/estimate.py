@@ -138,22 +138,20 @@ def fuse(tiles: TileList, spec: VolumeSpec, config: TilesConfig) -> StagePlan:
         affine.bounding_box(tile.world_matrix(), Box.of_shape(tile.shape)).size
         for tile in tiles.tiles
     ) * len(tiles.channels)
-    units = math.prod(math.ceil(n / s) for n, s in zip(spec.shape, spec.shard, strict=True))
     # The shard and its levels, the encoded copy, the tile count, and the windows of the
     # tiles: all of them twice over where everything overlaps.
     memory = round(shard * (size * (1.4 + 1.4) + 1 + 2.5 * size))
     written = math.prod(spec.shape) * size
     rate = _FUSE_VOXELS_PER_S.get(config.blend.mode, _FUSE_VOXELS_PER_S_OTHERWISE)
-    return StagePlan("fuse", units, covered * size, written * 4 // 3, memory, covered / rate)
+    return StagePlan(
+        "fuse", spec.levels[0].shards, covered * size, written * 4 // 3, memory, covered / rate
+    )
 
 
 def pyramid(spec: VolumeSpec, size: int) -> StagePlan:
     """The levels that no single fuse shard holds."""
     starts = [spec.levels[k] for k in spec.group_starts[1:]]
-    units = sum(
-        math.prod(math.ceil(n / s) for n, s in zip(lv.shape, lv.shard, strict=True))
-        for lv in starts
-    )
+    units = sum(level.shards for level in starts)
     above = spec.levels[starts[0].index :] if starts else ()
     read = sum(math.prod(spec.levels[level.index - 1].shape) * size for level in starts)
     written = sum(math.prod(level.shape) * size for level in above)
@@ -166,7 +164,7 @@ def drawing(
 ) -> list[StagePlan]:
     """Drawing images through maps that are there; `direct`: they can be read in parts."""
     voxels, size = math.prod(spec.shape), itemsize(tiles)
-    units = math.prod(math.ceil(n / s) for n, s in zip(spec.shape, spec.shard, strict=True))
+    units = spec.levels[0].shards
     memory = round(math.prod(spec.shard) * size * 6 + 60e6)
     return [
         convert(tiles, needed=not direct),

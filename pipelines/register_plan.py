@@ -61,7 +61,7 @@ def plan(
         ),
         *([_dense(frame, dense)] if dense else []),
         StagePlan(
-            "render", math.prod(-(-n // s) for n, s in zip(spec.shape, spec.shard, strict=True)),
+            "render", spec.levels[0].shards,
             voxels[MOVING] * size, voxels[FIXED] * size * 4 // 3, round(shard * size * 6 + 60e6),
             voxels[FIXED] * len(tiles.channels) / _RENDER_VOXELS_PER_S,
         ),

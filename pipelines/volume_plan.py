@@ -69,9 +69,7 @@ def plan(
     ]  # fmt: skip
     if wanted.source is None:
         every = math.prod(wanted.image.shape) * size
-        units = math.prod(-(-n // s) for n, s in zip(wanted.image.shape, wanted.image.shard,
-                                                     strict=True))  # fmt: skip
-        stages.append(StagePlan("image", units, every, every * 4 // 3,
+        stages.append(StagePlan("image", wanted.image.levels[0].shards, every, every * 4 // 3,
                                 math.prod(wanted.image.shard) * size * 4,
                                 every / _COPY_BYTES_PER_S))  # fmt: skip
     what = (

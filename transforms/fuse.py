@@ -22,6 +22,7 @@ from warpbeam.kernels.shading.correction import Shading
 from warpbeam.transforms.bends import BendReader
 from warpbeam.transforms.canvas import Canvas, load_canvas
 from warpbeam.transforms.contrast import ContrastSettings, EvenTiles
+from warpbeam.transforms.drawn import brightness, drawn, sampled
 from warpbeam.transforms.keys import ShardKey, TileKey
 from warpbeam.transforms.shading import ShadingReader, shading_fingerprint
 from warpbeam.transforms.stage import (
@@ -37,10 +38,6 @@ from warpbeam.transforms.storage.images import CorruptImageError, together
 from warpbeam.transforms.storage.ledger import Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import PlacedTile, TileReader, TileSource
-
-# How many brightness levels a shard reports for the display window of the volume.
-_QUANTILES = np.linspace(0, 1, 33)
-SAMPLE_STRIDE = 16
 
 
 @dataclass(frozen=True)
@@ -159,9 +156,10 @@ class FuseShard:
                 dtype=values.dtype,
                 count=count.reshape(plane.shape) if counting and at == 0 else None, out=image,
             )  # fmt: skip
-            seen = render.covered_samples(plane, views, SAMPLE_STRIDE)
+            sample = (slice(None),) * (plane.ndim - 2) + sampled(plane.shape[-2:])
+            seen = render.covered_samples(plane, views, sample)
             covered += float(seen.mean()) * plane.size
-            quantiles.append(brightness(image[..., ::SAMPLE_STRIDE, ::SAMPLE_STRIDE][seen]))
+            quantiles.append(brightness(image[sample][seen]))
             views.clear()  # compressing needs their memory
         written = target.write_with_levels(box, values)
         self._spare.block = values.base  # nothing refers to it any more
@@ -171,14 +169,7 @@ class FuseShard:
             written += counts.write_with_levels(first, count)
         if corrupt:
             raise together(corrupt)
-        return {
-            "bytes_read": read,
-            "bytes_written": written,
-            "voxels": box.size,
-            "covered": round(covered),
-            "channel": box.start[1],
-            "quantiles": quantiles,
-        }
+        return drawn(box, read=read, written=written, covered=covered, quantiles=quantiles)
 
     def _views(
         self,
@@ -217,9 +208,3 @@ class FuseShard:
             pixels = np.where(mask, even, np.float32(0))
         bend = self._bends.of(source.key)
         return view.TileView(pixels, window, source.shape, matrix, mask, shading, bend)
-
-
-def brightness(sample: np.ndarray[Any, Any]) -> list[float]:
-    """The quantiles of a sample of the covered voxels; empty where none is known."""
-    sample = sample[np.isfinite(sample)]
-    return np.quantile(sample, _QUANTILES).tolist() if sample.size else []

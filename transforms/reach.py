@@ -10,7 +10,7 @@ from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap
 from warpbeam.kernels.maps.interpolate import Outside, offsets_at
 from warpbeam.kernels.warp.cells import cells
-from warpbeam.transforms.fuse import SAMPLE_STRIDE
+from warpbeam.transforms.drawn import sampled
 
 
 def nodes_around(lattice: Lattice, block: Box) -> Box:
@@ -37,7 +37,8 @@ def seen_by(
     Args:
         outside: see `offsets_at`.
     """
-    axes = [np.arange(a, b, SAMPLE_STRIDE) for a, b in zip(block.start, block.stop, strict=True)]
+    ends = zip(block.start, block.stop, sampled(block.shape), strict=True)
+    axes = [np.arange(a, b)[part] for a, b, part in ends]
     points = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float64)
     at = points + offsets_at(m, points, outside)
     limit = np.reshape(shape, (-1, *[1] * len(shape))) - 0.5

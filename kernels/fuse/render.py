@@ -110,14 +110,15 @@ def render(
     return values
 
 
-def covered_samples(box: Box, views: Sequence[TileView], stride: int) -> Bool[np.ndarray, "..."]:
-    """Whether any tile lies on every `stride`-th voxel of a box along y and x.
+def covered_samples(
+    box: Box, views: Sequence[TileView], sample: Sequence[slice]
+) -> Bool[np.ndarray, "..."]:
+    """Whether any tile lies on each of the voxels that `sample` takes out of a box.
 
     Cheap beside `render`, where only shares and samples of the covered voxels are wanted.
     """
-    steps = (1,) * (box.ndim - 2) + (stride, stride)
-    ends = zip(box.start, box.stop, steps, strict=True)
-    samples = [np.arange(a, b, s) for a, b, s in ends]
+    ends = zip(box.start, box.stop, sample, strict=True)
+    samples = [np.arange(a, b)[part] for a, b, part in ends]
     found = np.zeros([len(along) for along in samples], bool)
     for view in views:
         reach = zip(samples, view.footprint.start, view.footprint.stop, strict=True)

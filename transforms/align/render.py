@@ -20,7 +20,7 @@ from warpbeam.transforms.align.output import load_inverse
 from warpbeam.transforms.align.pixels import SectionPixels
 from warpbeam.transforms.canvas import Canvas, load_canvas
 from warpbeam.transforms.convert import usable
-from warpbeam.transforms.fuse import SAMPLE_STRIDE, brightness
+from warpbeam.transforms.drawn import brightness, drawn, sampled
 from warpbeam.transforms.keys import ShardKey
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.reach import nodes_around, seen_by
@@ -133,19 +133,13 @@ class RenderShard:
                 continue
             seen = seen_by(m, placed.source.shape, plane)
             covered += round(float(seen.mean()) * plane.size) * len(out)
-            samples.append(out[:, ::SAMPLE_STRIDE, ::SAMPLE_STRIDE][:, seen])
+            samples.append(out[:, *sampled(plane.shape)][:, seen])
         written = target.write_with_levels(box, values)
         if corrupt:
             raise together(corrupt)
         grey = np.concatenate(samples, axis=1) if samples else np.empty((box.shape[1], 0))
-        return {
-            "bytes_read": read,
-            "bytes_written": written,
-            "voxels": box.size,
-            "covered": covered,
-            "channel": box.start[1],
-            "quantiles": [brightness(part) for part in grey],
-        }
+        quantiles = [brightness(part) for part in grey]
+        return drawn(box, read=read, written=written, covered=covered, quantiles=quantiles)
 
     def _draw(
         self,

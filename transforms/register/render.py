@@ -12,7 +12,7 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.warp.image import needed, warp_image
 from warpbeam.kernels.warp.source import Source
 from warpbeam.transforms.canvas import load_canvas
-from warpbeam.transforms.fuse import SAMPLE_STRIDE, brightness
+from warpbeam.transforms.drawn import brightness, drawn, sampled
 from warpbeam.transforms.keys import ShardKey
 from warpbeam.transforms.reach import nodes_around, seen_by
 from warpbeam.transforms.stage import Unit
@@ -78,12 +78,8 @@ class DrawShard:
             )  # fmt: skip
         seen = seen_by(m, moving.shape, block, "nearest")
         written = target.write_with_levels(box, values)
-        step = (slice(None, None, SAMPLE_STRIDE),) * 3
-        return {
-            "bytes_read": read,
-            "bytes_written": written,
-            "voxels": box.size,
-            "covered": round(float(seen.mean()) * box.size),
-            "channel": box.start[1],
-            "quantiles": [brightness(part[step][seen]) for part in values[0]],
-        }
+        grey = values[0][:, *sampled(block.shape)]
+        return drawn(
+            box, read=read, written=written, covered=float(seen.mean()) * box.size,
+            quantiles=[brightness(part[seen]) for part in grey],
+        )  # fmt: skip

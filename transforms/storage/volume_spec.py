@@ -43,6 +43,11 @@ class LevelSpec:
     shard: tuple[int, ...]
     factor: tuple[int, ...]
 
+    @property
+    def shards(self) -> int:
+        """How many there are."""
+        return math.prod(-(-n // s) for n, s in zip(self.shape, self.shard, strict=True))
+
 
 @dataclass(frozen=True)
 class VolumeSpec:
