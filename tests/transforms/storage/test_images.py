@@ -159,11 +159,12 @@ def test_dtypes(tmp_path):
         ("f2", "float32"),
         ("i2", "int16"),
         ("u4", "uint32"),
+        ("i8", "uint64"),
     ):
         tifffile.imwrite(file, (PLANE % 500).astype(given))
         assert probe(ImageRef(str(file))).dtype == expected
         check((PLANE % 500).astype(expected), file)
-    tifffile.imwrite(file, PLANE.astype("i8"))
+    tifffile.imwrite(file, PLANE.astype("c8"))
     with pytest.raises(InputError, match="dtype that cannot be used"):
         probe(ImageRef(str(file)))
 
@@ -291,3 +292,16 @@ def test_open_files_are_bounded_and_a_rewritten_file_is_seen(tmp_path):
     assert len(_images) <= OPEN_FILES
     tifffile.imwrite(tmp_path / "79.tif", PLANE)
     check(PLANE, tmp_path / "79.tif")
+
+
+def test_labels_as_numpy_makes_them(tmp_path):
+    labels = np.arange(64, dtype=np.int64).reshape(8, 8) << 40
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{tmp_path}/l.zarr/"}}
+    array = ts.open(spec, create=True, dtype=ts.int64, shape=[8, 8]).result()
+    array.write(labels).result()
+    ref = ImageRef(str(tmp_path / "l.zarr"))
+    assert probe(ref).dtype == "uint64"
+    np.testing.assert_array_equal(read(ref), labels.astype(np.uint64))
+    array[3, 3].write(-1).result()
+    with pytest.raises(InputError, match="labels are not negative"):
+        read(ref)

@@ -76,6 +76,8 @@ def read(ref: ImageRef, box: Box | None = None) -> Array:
         cube = part if part.ndim == 3 else Box((z, *part.start), (z + 1, *part.stop))
         data = image.read(ref.channel, ref.time, cube)
     grey = _grey(ref.file, data).reshape(part.shape)
+    if grey.dtype.kind == "i" and info.dtype == "uint64" and grey.min() < 0:
+        raise unreadable(ref.file, f"labels are not negative, and one is {grey.min()}")
     return np.ascontiguousarray(grey, np.dtype(info.dtype))
 
 

@@ -11,7 +11,8 @@ from warpbeam.transforms.storage.errors import InputError
 
 # What Neuroglancer's readers know; 64-bit signed, half and double are not among them.
 READABLE = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
-CONVERTED = {"float16": "float32", "float64": "float32", "bool": "uint8"}
+# int64 is what NumPy labels are; a negative one is refused where it is read.
+CONVERTED = {"float16": "float32", "float64": "float32", "bool": "uint8", "int64": "uint64"}
 
 
 @dataclass(frozen=True, order=True)
@@ -150,7 +151,7 @@ def output_dtype(dtype: np.dtype[np.generic], file: str) -> str:
         raise InputError(
             "an image has a dtype that cannot be used",
             where=file,
-            expected=f"one of {', '.join(READABLE)} (float16 and float64 become float32)",
+            expected=f"one of {', '.join(READABLE)} (float64 becomes float32, int64 uint64)",
             got=name,
             fix="convert the image, for example with tifffile or Fiji",
         )
