@@ -230,3 +230,14 @@ def test_other_readers_are_asked_for_what_ours_cannot_read(tmp_path, caplog):
     (tmp_path / "b.bmp").write_bytes(b"nothing that any of them knows")
     with pytest.raises(InputError, match="an image cannot be read"):
         read_image(ChannelImage("0", str(tmp_path / "b.bmp"), 0, 0, 0, None))
+
+
+def test_what_has_no_data_is_0(tmp_path):
+    from warpbeam.transforms.storage.plate.images import read_image
+
+    grey = np.arange(48, dtype=np.float32).reshape(6, 8) + 1
+    for place, value in (((0, 0), np.nan), ((1, 2), np.inf), ((3, 4), -np.inf)):
+        grey[place] = value
+    tifffile.imwrite(tmp_path / "a.tif", grey)
+    found = read_image(ChannelImage("0", str(tmp_path / "a.tif"), 0, 0, 0, None))
+    np.testing.assert_array_equal(found, np.where(np.isfinite(grey), grey, 0))

@@ -23,12 +23,19 @@ _log = logging.getLogger(__name__)
 
 
 def read_image(image: ChannelImage) -> Pixels:
-    """The image, yx.
+    """The image, yx; 0 where it has no data, as between the tiles of a montage.
 
     Raises:
         InputError: no reader can read it; says what the first one said.
         CorruptImageError: its data are broken.
     """
+    pixels = _read(image)
+    if pixels.dtype.kind == "f":
+        return np.nan_to_num(pixels, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    return pixels
+
+
+def _read(image: ChannelImage) -> Pixels:
     ref = ImageRef(image.file, *image[2:])
     try:
         return images.read(ref)
