@@ -234,6 +234,7 @@ def test_other_readers_are_asked_for_what_ours_cannot_read(tmp_path, caplog):
 
 def test_what_has_no_data_is_0(tmp_path):
     from warpbeam.transforms.storage.plate.images import read_image
+    from warpbeam.transforms.storage.plate.model import ChannelImage
 
     grey = np.arange(48, dtype=np.float32).reshape(6, 8) + 1
     for place, value in (((0, 0), np.nan), ((1, 2), np.inf), ((3, 4), -np.inf)):
