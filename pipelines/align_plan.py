@@ -31,8 +31,6 @@ _FLOW_IMAGES = 24
 _TURNS, _ROUGH_IMAGES = 9, 40
 _ROUGH_VOXELS_PER_S = 4e6
 _CLEANED_NODES_PER_S = 100e3
-# Of images of a pixel whose contrast is evened out.
-_EVENED_BYTES = 40
 
 
 def plan(
@@ -57,7 +55,9 @@ def plan(
     window = math.prod(spec.shard[3:]) * size
     rough = min(config.rough.longest_px, math.sqrt(plane)) ** 2
     turns = 1 if config.rough.model == "translation" else _TURNS
-    evened = 0 if config.render.contrast == "none" else _EVENED_BYTES * math.prod(spec.shard[3:])
+    evened = (
+        0 if config.render.contrast == "none" else estimate.EVENED_BYTES * math.prod(spec.shard[3:])
+    )
     stages = [
         estimate.convert(tiles, needed=not all(s.direct for s in sources)),
         StagePlan(

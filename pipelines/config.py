@@ -181,7 +181,8 @@ class BlendConfig(Section):
         "linear",
         description="linear and cosine: weights that fall towards the border, straight or smooth; "
         "mean, max; closest: the tile whose middle is nearest; multiband: coarse structures over "
-        "wide seams, fine ones over narrow ones",
+        "wide seams, fine ones over narrow ones, which changes tiles at the ends of their seams "
+        "even where they agree",
     )
     interpolation: Literal["nearest", "linear", "cubic", "lanczos"] = Field(
         "linear", description="how a tile is sampled; lanczos in 2-D only"
@@ -203,7 +204,9 @@ class VolumeConfig(Section):
     """What is written."""
 
     format: Literal["zarr3", "zarr2", "n5", "precomputed"] = Field(
-        "zarr3", description="zarr3 is OME-NGFF 0.5, sharded; zarr2 is OME-NGFF 0.4"
+        "zarr3",
+        description="zarr3 is OME-NGFF 0.5, sharded; zarr2 is OME-NGFF 0.4; precomputed volumes "
+        "begin at 0 where their place is no whole voxel of every level",
     )
     chunk_2d: tuple[int, int] = Field((512, 512), description="yx voxels a viewer fetches at once")
     shard_2d: tuple[int, int] = Field((2048, 2048), description="yx voxels of one stored object")

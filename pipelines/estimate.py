@@ -33,6 +33,8 @@ _LINK_VOXELS_PER_S = 3e6
 _FLOW_NODES_PER_S = 5e3
 _MESH_NODES_PER_S = 8e3
 _MESH_BYTES_PER_NODE = 3000
+# Of images of a pixel whose contrast is evened out.
+EVENED_BYTES = 40
 
 
 def itemsize(tiles: TileList) -> int:
@@ -140,7 +142,8 @@ def fuse(tiles: TileList, spec: VolumeSpec, config: TilesConfig) -> StagePlan:
     ) * len(tiles.channels)
     # The shard and its levels, the encoded copy, the tile count, and the windows of the
     # tiles: all of them twice over where everything overlaps.
-    memory = round(shard * (size * (1.4 + 1.4) + 1 + 2.5 * size))
+    evened = 0 if config.shading.contrast == "none" else EVENED_BYTES
+    memory = round(shard * (size * (1.4 + 1.4) + 1 + 2.5 * size + evened))
     written = math.prod(spec.shape) * size
     rate = _FUSE_VOXELS_PER_S.get(config.blend.mode, _FUSE_VOXELS_PER_S_OTHERWISE)
     return StagePlan(
