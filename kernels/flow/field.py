@@ -75,6 +75,8 @@ class FlowSettings:
     sharpness_radius: int = 2
 
     def __post_init__(self) -> None:
+        if not all(isinstance(n, Sequence) for n in (self.patch, self.stride, self.search)):
+            raise ValueError("patch, stride and search take a number per axis, such as (80, 80)")
         if not len(self.patch) == len(self.stride) == len(self.search):
             raise ValueError(
                 f"ranks differ: patch {self.patch}, stride {self.stride}, search {self.search}"

@@ -125,13 +125,21 @@ def from_absolute(positions: Offsets, lattice: Lattice) -> CoordinateMap:
     return on_lattice((positions - nodes).astype(positions.dtype), lattice)
 
 
-def from_affine(matrix: affine.Matrix, lattice: Lattice) -> CoordinateMap:
+def from_affine(
+    matrix: affine.Matrix | Float[np.ndarray, "d d1"], lattice: Lattice
+) -> CoordinateMap:
     """An affine or perspective map sampled at the nodes, float64.
 
     Args:
-        matrix: `(d + 1, d + 1)`, takes points of A to points of B.
+        matrix: `(d + 1, d + 1)`, or `(d, d + 1)` of an affine map, takes points of A to points
+            of B.
         lattice: the nodes.
+
+    Raises:
+        ValueError: the matrix does not act on as many dimensions as the lattice has.
     """
+    if matrix.shape == (lattice.ndim, lattice.ndim + 1):
+        matrix = affine.homogeneous(matrix.tolist())
     if len(matrix) != lattice.ndim + 1:
         raise ValueError(f"a {matrix.shape} matrix does not act on a {lattice.ndim}-D lattice")
     nodes = lattice.nodes()

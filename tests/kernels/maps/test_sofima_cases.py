@@ -7,7 +7,7 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.boxes import inner_box, inner_lattice, outer_box, outer_lattice
 from warpbeam.kernels.maps.compose import compose
-from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_absolute
+from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_absolute, from_affine
 from warpbeam.kernels.maps.fill import fill_missing
 from warpbeam.kernels.maps.invert import invert
 from warpbeam.kernels.maps.irregular import irregular, mask_irregular
@@ -203,3 +203,15 @@ def test_arrays_of_whole_numbers_become_maps():
 def test_offsets_of_other_types_are_refused():
     with pytest.raises(ValueError, match="float32 or float64"):
         CoordinateMap(np.ones((2, 4, 4), np.float16), (0.0, 0.0), (1.0, 1.0))
+
+
+def test_affine_maps_of_either_form():
+    """SOFIMA's `make_affine_map` takes the rows alone."""
+    matrix = np.array([[1.1, 0.2, 3.0], [-0.1, 0.9, 5.0]])
+    lattice = Lattice((0.0, 10.0), (5.0, 4.0), (6, 7))
+    whole = from_affine(np.vstack([matrix, [0, 0, 1]]), lattice)
+    np.testing.assert_array_equal(from_affine(matrix, lattice).u, whole.u)
+    y, x = lattice.nodes()
+    np.testing.assert_allclose(whole.absolute[0], 1.1 * y + 0.2 * x + 3)
+    with pytest.raises(ValueError, match="does not act"):
+        from_affine(np.eye(4), lattice)
