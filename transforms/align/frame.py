@@ -116,20 +116,7 @@ class LayOutFrame:
     def __call__(self, key: Key, payload: Any) -> Record:
         frame = frame_of(list(load_placement(self._run)), self._settings)
         given = self._settings
-        store.write_json(
-            frame_uri(self._run),
-            {
-                "first": frame.first,
-                "depth": frame.depth,
-                "start": frame.box.start,
-                "stop": frame.box.stop,
-                "stride": given.stride,
-                "block": given.block,
-                "scales": given.scales,
-                "gaps": given.gaps,
-                "bridges": given.bridges,
-            },
-        )
+        save_frame(self._run, frame)
         ny, nx = frame.lattice.shape
         gaps, every = len(given.gaps), len(given.gaps) + len(given.bridges)
         # nothing that was written on another lattice counts
@@ -162,6 +149,25 @@ def one_frame(run: RunFolder) -> Iterator[tuple[Key, Any]]:
     yield (
         ("frame",),
         digest([[p.source.key, p.source.shape, p.matrix] for p in load_placement(run)]),
+    )
+
+
+def save_frame(run: RunFolder, frame: Frame) -> None:
+    """Stores a frame for `load_frame`."""
+    given = frame.settings
+    store.write_json(
+        frame_uri(run),
+        {
+            "first": frame.first,
+            "depth": frame.depth,
+            "start": frame.box.start,
+            "stop": frame.box.stop,
+            "stride": given.stride,
+            "block": given.block,
+            "scales": given.scales,
+            "gaps": given.gaps,
+            "bridges": given.bridges,
+        },
     )
 
 
