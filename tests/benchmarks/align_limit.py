@@ -8,6 +8,11 @@ microscope. Both are told apart by their spectra alone: steps of the microscope 
 those of the tissue last for some sections. The best linear estimate that knows both spectra
 (Wiener 1949) leaves, at each frequency, `P_tissue P_drift / (P_tissue + P_drift)` of the steps;
 of their mean, a shear of the stack, it knows nothing but that drift has none.
+
+The same for bends, mode by mode of a cosine transform of each section: what flow finds between
+neighbours beside its mean is the tissue's, and the warps of `align_cases.sheared` are independent
+from section to section. What both leave together is the least residual between neighbours of any
+linear method, even of one that knows all spectra.
 """
 
 from __future__ import annotations
@@ -24,24 +29,48 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import align_cases
 import conftest  # noqa: F401
 import numpy as np
+from scipy.fft import dctn
 
 STEP_PX = 0.45  # of the drift in `align_cases.sheared`
 SMOOTHED = 7  # neighbouring frequencies that are averaged
 SEARCH_PX = 12
+STRIDE_PX = 20
+RAYLEIGH = np.sqrt(2 * np.log(2))  # median length of a vector of two components of deviation 1
 
 
-def tissue_steps(stack: np.ndarray, patch: int) -> np.ndarray:
-    """The mean flow between neighbours, [section, yx], px."""
+def tissue_flow(stack: np.ndarray, patch: int) -> np.ndarray:
+    """The flow between neighbours, [section, yx, y, x], px; where there is none, their mean."""
     from warpbeam.kernels.flow.field import FlowSettings, flow
 
-    settings = FlowSettings((patch,) * 2, (20, 20), (SEARCH_PX,) * 2)
+    settings = FlowSettings((patch,) * 2, (STRIDE_PX,) * 2, (SEARCH_PX,) * 2)
     pairs = itertools.pairwise(stack.astype(np.float32))
-    found = [flow(b, a, settings).vectors for a, b in pairs]
-    return np.nanmean(np.stack(found).astype(float), axis=(2, 3))
+    found = np.stack([flow(b, a, settings).vectors for a, b in pairs]).astype(float)
+    return np.where(np.isfinite(found), found, np.nanmean(found, axis=(2, 3), keepdims=True))
+
+
+def bend_variance(stack: np.ndarray, patch: int) -> np.ndarray:
+    """Of the modes of the warps that `align_cases.sheared` makes, [yx, mode, mode], px^2."""
+    case = align_cases.sheared(stack)
+    at = [np.arange((patch - 1) / 2, n - patch / 2, STRIDE_PX) for n in stack.shape[1:]]
+    points = np.meshgrid(*at, indexing="ij")
+    warps = np.stack([case.truth(z, *points) for z in range(len(stack))])
+    return dctn(warps, axes=(2, 3), norm="ortho").var(axis=0)
+
+
+def least_bends(flow: np.ndarray, warp_variance: np.ndarray) -> np.ndarray:
+    """Deviation of the bends, px, that any linear estimate leaves between neighbours, yx."""
+    modes = dctn(flow, axes=(2, 3), norm="ortho")
+    modes[..., 0, 0] = 0  # whole sections are told of by themselves
+    count, nodes = len(modes), modes[0, 0].size
+    tissue = spectrum(modes.reshape(count, -1))
+    turn = 2 * np.pi * np.arange(1, len(tissue) + 1) / count
+    warps = (2 - 2 * np.cos(turn))[:, None] * warp_variance.reshape(1, -1)
+    left = tissue * warps / np.maximum(tissue + warps, 1e-12)
+    return np.sqrt(2 / count * left.reshape(len(left), 2, -1).sum(axis=(0, 2)) / nodes)
 
 
 def spectrum(steps: np.ndarray) -> np.ndarray:
-    """Power of the steps at each frequency but 0, [frequency, yx], px²."""
+    """Power of the steps [section, series] at each frequency but 0, [frequency, series], px^2."""
     raw = np.abs(np.fft.rfft(steps - steps.mean(axis=0), axis=0)[1:]) ** 2 / len(steps)
     edge = SMOOTHED // 2
     wide = np.pad(raw, ((edge, edge), (0, 0)), "edge")
@@ -53,19 +82,26 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         stack = align_cases.synthetic_stack(arguments.sections, arguments.size)
     else:
         stack = align_cases.load_stack(arguments.folder)[: arguments.sections]
-    steps = tissue_steps(stack, arguments.patch)
+    flow = tissue_flow(stack, arguments.patch)
+    steps = flow.mean(axis=(2, 3))
     tissue, count = spectrum(steps), len(steps)
     left = tissue * STEP_PX**2 / (tissue + STEP_PX**2)
     half = np.pi * np.arange(1, len(left) + 1) / count
     along = left / (4 * np.sin(half) ** 2)[:, None]  # of the sum of the steps, without its line
     centred = steps - steps.mean(axis=0)
+    whole = np.sqrt(2 / count * left.sum(axis=0))
+    bends = least_bends(flow, bend_variance(stack, arguments.patch))
     return {
         "sections": len(stack),
         "tissue_step_px": {"mean": np.abs(steps.mean(axis=0)).round(3).tolist(),
                            "deviation": steps.std(axis=0).round(3).tolist()},
         "lag_1": ((centred[1:] * centred[:-1]).mean(axis=0) / centred.var(axis=0)).round(2)
         .tolist(),
-        "least_step_error_px": np.sqrt(2 / count * left.sum(axis=0)).round(3).tolist(),
+        "least_step_error_px": whole.round(3).tolist(),
+        "least_bend_error_px": bends.round(3).tolist(),
+        "least_residual_median_px": round(
+            float(RAYLEIGH * np.sqrt(np.mean(whole**2 + bends**2))), 3
+        ),
         "least_drift_about_a_line_px": np.sqrt(2 / count * along.sum(axis=0)).round(2).tolist(),
         "line_px": round(STEP_PX * float(np.sqrt(count)), 1),
     }  # fmt: skip
