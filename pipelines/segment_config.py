@@ -208,7 +208,7 @@ class TablesConfig(Section):
 
 # What differs from the defaults above.
 PRESETS: Presets = {
-    # What the seed does: one threshold for the image, no cuts.
+    # One threshold for the image, no cuts, as the Finkbeiner lab's program has it.
     "cells": {},
     # Stained nuclei, alone or in clumps, in images of uneven brightness: a local threshold finds
     # the gaps between bright neighbours, a floor keeps it out of the background.

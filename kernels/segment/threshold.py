@@ -1,4 +1,5 @@
-"""Grey values above which a pixel belongs to an object: scikit-image's methods, and the seed's.
+"""Grey values above which a pixel belongs to an object: scikit-image's methods, and the mean and
+deviations of the Finkbeiner lab's program.
 
 A threshold for the whole image depends on its histogram alone. That of an 8 or 16 bit image
 has a bin per grey value, so nothing is lost, and it is made once. Images of other types go

@@ -39,7 +39,7 @@ def _mark_uri(run: str, name: str) -> str:
 
 
 def mask_uri(run: str, key: SiteKey, channel: str) -> str:
-    """The mask of a site, named as the seed does."""
+    """The mask of a site, by the name that the Finkbeiner lab's programs look for."""
     name = f"{key.name}_{quote(channel, safe=' ')}_ENCODED.tif"
     return store.join(run, "masks", quote(key.experiment, safe=" "), key.well, name)
 

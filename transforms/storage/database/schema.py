@@ -1,4 +1,4 @@
-"""The tables, with the names that the seed's other programs read.
+"""The tables, with the names that the Finkbeiner lab's programs read.
 
     experimentdata -> welldata -> channeldata
                                -> tiledata -> celldata -> intensitycelldata
