@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from warpbeam.kernels.maps.coordinate_map import CoordinateMap
+from warpbeam.kernels.geometry import affine
+from warpbeam.kernels.maps.coordinate_map import CoordinateMap, on_lattice
 from warpbeam.kernels.maps.interpolate import Outside, offsets_at
 
 
@@ -38,6 +39,13 @@ def compose(
         one = a.section(*index)
         total[(slice(None), *index)] = one.u + offsets_at(b.section(*index), one.absolute, outside)
     return first.with_offsets(total)
+
+
+def then_matrix(m: CoordinateMap, matrix: affine.Matrix) -> CoordinateMap:
+    """The map `p -> matrix m(p)` on the nodes of `m`, which is no batch; float64."""
+    nodes = m.lattice.nodes()
+    reached = affine.apply(matrix, m.absolute.reshape(m.ndim, -1).T)
+    return on_lattice(reached.T.reshape(nodes.shape) - nodes, m.lattice)
 
 
 def _broadcast(m: CoordinateMap, batch: tuple[int, ...]) -> CoordinateMap:

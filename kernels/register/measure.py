@@ -19,10 +19,9 @@ from jaxtyping import Float, Float32
 from warpbeam.kernels.flow.deform import EFFECTIVE_WINDOW, HALO, deformation_step, deformed
 from warpbeam.kernels.flow.match import MatchSettings, match
 from warpbeam.kernels.flow.pyramid import padded, smoothed
-from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
-from warpbeam.kernels.maps.coordinate_map import CoordinateMap, on_lattice
+from warpbeam.kernels.maps.coordinate_map import CoordinateMap
 from warpbeam.kernels.maps.interpolate import offsets_at
 
 Volume = Float32[np.ndarray, "_ _ _"]
@@ -274,10 +273,3 @@ def moved_field(field: CoordinateMap, shift: Field) -> Field:
     held = np.where(known, shift, 0.0)
     at = field.lattice.nodes() + held
     return np.where(known, offsets_at(field, at, "nearest") + held, np.nan)
-
-
-def total_map(field: CoordinateMap, matrix: Float[np.ndarray, "d1 d1"]) -> CoordinateMap:
-    """`p -> matrix (p + d(p))` on the nodes of the displacement `d`."""
-    nodes = field.lattice.nodes()
-    reached = affine.apply(matrix, field.absolute.reshape(field.ndim, -1).T)
-    return on_lattice(reached.T.reshape(nodes.shape) - nodes, field.lattice)

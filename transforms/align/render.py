@@ -10,6 +10,7 @@ import numpy as np
 
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.maps.compose import then_matrix
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_absolute
 from warpbeam.kernels.maps.rescale import rescale
 from warpbeam.kernels.shading.contrast import Contrast
@@ -111,7 +112,7 @@ class RenderShard:
     def __call__(self, key: ShardKey, payload: Any) -> Record:
         *_, sections = payload
         frame, canvas = load_frame(self._maps), load_canvas(self._run)
-        aligned = load_canvas(self._maps)
+        aligned = canvas if self._maps is self._run else load_canvas(self._maps)
         target, inverse = volume.open_volume(self._run.volume), load_inverse(self._maps)
         box = canvas.grid.box(key.block)
         values = np.full(box.shape, self._settings.background, target.level(0).dtype)
@@ -183,6 +184,5 @@ def _source_map(
     if not m.known.any():
         return None
     to_source = np.linalg.inv(affine.homogeneous(placed.matrix))
-    points = affine.apply(to_source, m.absolute.reshape(2, -1).T)
-    to_pixels = from_absolute(points.T.reshape(m.u.shape), m.lattice.shift(back))
+    to_pixels = from_absolute(then_matrix(m, to_source).absolute, m.lattice.shift(back))
     return rescale(to_pixels, (voxel, voxel), (voxel, voxel))

@@ -13,8 +13,8 @@ import numpy as np
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
-from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_absolute
-from warpbeam.kernels.maps.points import warp_points
+from warpbeam.kernels.maps.compose import compose, then_matrix
+from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_affine
 from warpbeam.transforms.align.frame import load_frame
 from warpbeam.transforms.align.output import load_inverse
 from warpbeam.transforms.align.settle import load_forward
@@ -51,10 +51,7 @@ def load_maps(run: str, section: int) -> tuple[CoordinateMap, CoordinateMap]:
     to_world = affine.homogeneous(placed[section].matrix)
     forward, inverse = load_forward(folder).read(z), load_inverse(folder).read(z)
     pixels = Lattice.covering(Box.of_shape(source.shape), forward.stride)
-    world = affine.apply(to_world, pixels.nodes().reshape(2, -1).T)
-    moved = warp_points(forward, world).T.reshape(2, *pixels.shape)
-    drawn = affine.apply(np.linalg.inv(to_world), inverse.absolute.reshape(2, -1).T)
     return (
-        from_absolute(moved, pixels),
-        from_absolute(drawn.T.reshape(inverse.u.shape), inverse.lattice),
+        compose(from_affine(to_world, pixels), forward),
+        then_matrix(inverse, np.linalg.inv(to_world)),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.maps.compose import then_matrix
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, on_lattice
 from warpbeam.kernels.maps.rescale import rescale
 from warpbeam.transforms.keys import NodesKey
@@ -107,14 +108,14 @@ class MatchChunk:
     def _seen(self, number: int, nodes: Box) -> Seen | None:
         """What a look at some nodes shows; None where the fixed volume is masked, or there is no
         moving one."""
-        from warpbeam.kernels.register.measure import moving_box, total_map, widened
+        from warpbeam.kernels.register.measure import moving_box, widened
 
         frame, coarse = self._frame, load_coarse(self._run)
         level = frame.look(number).level
         area = frame.area(number, nodes)
         field = load_field(self._run, frame, number - 1, area.wide)
         wide = widened(field, area.wide.relative_to(_held(frame, area.wide).start))
-        total = total_map(wide, coarse.matrix)
+        total = then_matrix(wide, coarse.matrix)
         m = rescale(total, frame.factors(FIXED, level), frame.factors(MOVING, level))
         box = moving_box(m, area) & Box.of_shape(frame.shape(MOVING, level)).pad((1, 1, 1))
         if not box:

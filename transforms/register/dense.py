@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from warpbeam.kernels.geometry.box import Box
+from warpbeam.kernels.maps.compose import then_matrix
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, on_lattice
 from warpbeam.kernels.maps.interpolate import offsets_at
 from warpbeam.kernels.maps.irregular import jacobian
 from warpbeam.kernels.maps.rescale import rescale
 from warpbeam.kernels.register.chunk_engine import ChunkEngine, improved, unfit
-from warpbeam.kernels.register.measure import moved_field, total_map
+from warpbeam.kernels.register.measure import moved_field
 from warpbeam.kernels.register.partition import blend, ramp
 from warpbeam.kernels.warp.image import needed, warp_image
 from warpbeam.kernels.warp.source import Source
@@ -84,7 +85,7 @@ class RegisterChunk:
         """The moving volume on the voxels of a region of the level."""
         frame, level = self._frame, self._level
         field = load_field(self._run, frame, len(frame.passes) - 1)
-        total = total_map(field, load_coarse(self._run).matrix)
+        total = then_matrix(field, load_coarse(self._run).matrix)
         m = rescale(total, frame.factors(FIXED, level), frame.factors(MOVING, level))
         extent = Box.of_shape(frame.shape(MOVING, level))
         window = needed(m, region, extent)

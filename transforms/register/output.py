@@ -11,10 +11,10 @@ import numpy as np
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
-from warpbeam.kernels.maps.compose import compose
+from warpbeam.kernels.maps.compose import compose, then_matrix
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap
 from warpbeam.kernels.maps.invert import invert
-from warpbeam.kernels.register.measure import total_map, widened
+from warpbeam.kernels.register.measure import widened
 from warpbeam.kernels.register.nodes import for_straight_lines
 from warpbeam.transforms.canvas import OutputSettings, canvas_on, lay_out, volume_spec
 from warpbeam.transforms.register.chunks import load_field
@@ -69,7 +69,7 @@ class StoreMaps:
         matrix = load_coarse(self._run).matrix
         solved = load_field(self._run, frame, frame.last)
         field = solved.with_offsets(for_straight_lines(solved.u))
-        forward = total_map(field, matrix)
+        forward = then_matrix(field, matrix)
         store.write_json(
             self._run.transforms,
             {
@@ -111,7 +111,7 @@ def inverse_of(
     Known where the fixed volume, and a few nodes around it, lead.
     """
     nodes = Box.of_shape(frame.lattice.shape).pad((_BEYOND,) * 3)
-    wide = total_map(widened(field, nodes), matrix)
+    wide = then_matrix(widened(field, nodes), matrix)
     ratio = np.divide(frame.voxels[FIXED], frame.voxels[MOVING])
     stride = [max(round(s * r), 2) for s, r in zip(forward.stride, ratio, strict=True)]
     lattice = Lattice.covering(Box.of_shape(frame.shapes[MOVING]), stride)

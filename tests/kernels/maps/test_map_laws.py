@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from phantoms import Waves
 
+from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
-from warpbeam.kernels.maps.compose import compose
+from warpbeam.kernels.maps.compose import compose, then_matrix
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_affine, identity, on_lattice
 from warpbeam.kernels.maps.invert import invert
 from warpbeam.kernels.maps.points import warp_points
@@ -283,3 +284,16 @@ def test_what_does_not_fit():
     stack = identity(flat.lattice, (2,))
     with pytest.raises(ValueError, match="sections 0 to 2 of a batch of 2"):
         warp_points(stack, np.zeros((2, 2)), np.array([0, 2]))
+
+
+def test_a_map_then_a_matrix_is_the_matrix_of_the_moved_points():
+    lattice = Lattice((0.0, 5.0, -3.0), (4.0, 6.0, 5.0), (5, 6, 7))
+    matrix = np.array(
+        [[1.01, 0.02, 0, 1.0], [-0.02, 1.0, 0.01, -2.0], [0, 0, 0.99, 1.5], [0, 0, 0, 1]]
+    )
+    u = np.random.default_rng(0).normal(size=(3, *lattice.shape))
+    field = on_lattice(u, lattice)
+    total = then_matrix(field, matrix)
+    points = field.absolute.reshape(3, -1).T
+    wanted = affine.apply(matrix, points).T.reshape(u.shape)
+    np.testing.assert_allclose(total.absolute, wanted, atol=1e-9)

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from phantoms import Waves
 
-from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_affine, on_lattice
@@ -12,7 +11,6 @@ from warpbeam.kernels.register.measure import (
     measure,
     moved_field,
     moving_box,
-    total_map,
     widened,
 )
 
@@ -117,12 +115,3 @@ def test_the_field_moves_by_what_a_match_says():
     inner = (slice(None), slice(1, -1))
     np.testing.assert_allclose(moved[inner], (d.u + 0.2 + 2.0)[inner], atol=1e-9)
     assert np.isnan(moved[:, 0, 0, 0]).all()
-
-
-def test_the_total_map_is_the_linear_map_of_the_moved_point():
-    u = np.random.default_rng(0).normal(size=(3, *LATTICE.shape))
-    field = on_lattice(u, LATTICE)
-    total = total_map(field, MATRIX)
-    points = field.absolute.reshape(3, -1).T
-    wanted = affine.apply(MATRIX, points).T.reshape(u.shape)
-    np.testing.assert_allclose(total.absolute, wanted, atol=1e-9)
