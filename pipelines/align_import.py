@@ -23,6 +23,7 @@ from warpbeam.kernels.maps.invert import invert
 from warpbeam.kernels.maps.resample import resample
 from warpbeam.pipelines import fusing
 from warpbeam.pipelines.align_config import ApplyStackConfig
+from warpbeam.pipelines.claim import occupied
 from warpbeam.transforms.align.frame import Frame, FrameSettings, save_frame
 from warpbeam.transforms.align.output import drawn_nodes, inverse_uri, load_inverse
 from warpbeam.transforms.align.settle import forward_uri, load_forward
@@ -55,16 +56,11 @@ def import_maps(output: str, sections: str, maps: Mapping[int, CoordinateMap]) -
     """
     lattice = _lattice_of(maps)
     tiles = _chosen(read_sections(sections), sections, maps)
-    if store.list_keys(output.rstrip("/") + "/"):
-        raise InputError(
-            "the output exists",
-            where=output,
-            expected="an empty place",
-            got="files",
-            fix="choose another output",
-        )
     run = RunFolder(output)
-    store.write_json(run.owner, {"job": "align", "settings": {"maps": "imported"}, "inputs": {}})
+    mine = {"job": "align", "settings": {"maps": "imported"}, "inputs": {}}
+    if store.list_keys(output.rstrip("/") + "/"):
+        raise occupied(output, None, mine, got="files")
+    store.write_json(run.owner, mine)
     sources = sources_of(tiles, direct=True)
     save_sources(run, sources)
     save_placement(run, [PlacedTile(source, _UPRIGHT) for source in sources])

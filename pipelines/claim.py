@@ -35,7 +35,7 @@ def claim(
     """
     place = store.local_path(run.uri)
     if place is not None and place.is_file():
-        raise _occupied(run.uri, None, mine, got="a file")
+        raise occupied(run.uri, None, mine, got="a file")
     theirs = store.read_json(run.owner)
     if theirs == mine:
         return
@@ -45,7 +45,7 @@ def claim(
         discard(theirs)
         _clear(run)
     elif not continued and store.list_keys(run.uri.rstrip("/") + "/"):
-        raise _occupied(run.uri, theirs, mine)
+        raise occupied(run.uri, theirs, mine)
     # First of all, so that a run that is stopped at any instant can be continued.
     try:
         store.write_json(run.owner, mine)
@@ -75,9 +75,10 @@ def _unwritable(output: str, error: Exception) -> InputError:
     )
 
 
-def _occupied(
+def occupied(
     output: str, theirs: Any, mine: dict[str, Any], got: str = "files that warpbeam did not write"
 ) -> InputError:
+    """The error for a folder that holds another run, `theirs`, or other files."""
     fix = "choose another output, or move these files away"
     if theirs is not None:
         got = f"a run with {_first_difference(theirs, mine)}"

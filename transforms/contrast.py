@@ -15,7 +15,7 @@ from warpbeam.kernels.shading.contrast import Contrast, Range, evened, grey_rang
 from warpbeam.kernels.shading.correction import Shading
 from warpbeam.transforms.convert import usable
 from warpbeam.transforms.flatfield import fixed_choice
-from warpbeam.transforms.grey import Image, grey_sample, with_nan
+from warpbeam.transforms.grey import Image, grey_sample, with_nan, within_type
 from warpbeam.transforms.keys import TileKey
 from warpbeam.transforms.shading import ShadingReader, shading_fingerprint
 from warpbeam.transforms.stage import Unit
@@ -33,8 +33,8 @@ MOST_TILES, _THIN = 64, 4
 class ContrastSettings:
     """How contrast is evened out; see `kernels.shading.contrast`."""
 
-    how: Contrast = "none"
-    size_px: int = 256
+    how: Contrast
+    size_px: int
 
 
 def list_ranges(run: RunFolder, converted: Ledger, channels: int) -> Iterator[Unit]:
@@ -56,47 +56,40 @@ class MeasureRange:
         self._run, self._converted, self._dtype = run, converted, np.dtype(dtype)
 
     def setup(self) -> None:
-        self._tiles, self._shading = CorrectedTiles(self._run), ShadingReader(self._run)
+        self._tiles, self._shading = TileReader(self._run), ShadingReader(self._run)
 
     def __call__(self, key: Key, payload: Any) -> Record:
         channel, seen = key[1], [np.zeros(0, np.float32)]
         for source in _sample(self._run, self._converted):
             shading = self._shading.of(TileKey(*source.key), channel)
-            read = functools.partial(self._tiles.read, source, channel, shading)
+            read = functools.partial(_corrected, self._tiles, source, channel, shading)
             with contextlib.suppress(CorruptImageError):  # whoever draws it says so
                 seen.append(grey_sample(read, source.shape)[::_THIN])
-        low, high = grey_range(np.concatenate(seen))
-        if self._dtype.kind in "iu":
-            limits = np.iinfo(self._dtype)
-            low, high = max(low, float(limits.min)), min(high, float(limits.max))
+        low, high = within_type(grey_range(np.concatenate(seen)), self._dtype)
         store.write_json(self._run.grey_range(channel), [low, high])
         return {"low": low, "high": high}
 
 
-class CorrectedTiles:
-    """Reads tiles as they compare with one another; one per worker."""
-
-    def __init__(self, run: RunFolder) -> None:
-        self._tiles = TileReader(run)
-
-    def read(self, source: TileSource, channel: int, shading: Shading, box: Box) -> Image:
-        """The corrected pixels of a box of a tile, NaN where there is no data."""
-        pixels, mask = self._tiles.valid(source, channel, box)
-        return with_nan(shading.correct(pixels, box), mask)
+def _corrected(
+    tiles: TileReader, source: TileSource, channel: int, shading: Shading, box: Box
+) -> Image:
+    """The pixels of a box of a tile as they compare with others, NaN where there is no data."""
+    pixels, mask = tiles.valid(source, channel, box)
+    return with_nan(shading.correct(pixels, box), mask)
 
 
 class EvenTiles:
     """Reads tiles with even contrast; one per worker."""
 
-    def __init__(self, run: RunFolder, settings: ContrastSettings) -> None:
-        self._run, self._how, self._size = run, settings.how, settings.size_px
-        self._tiles = CorrectedTiles(run)
+    def __init__(self, run: RunFolder, tiles: TileReader, settings: ContrastSettings) -> None:
+        self._run, self._tiles = run, tiles
+        self._how, self._size = settings.how, settings.size_px
         self._range = functools.cache(self._read_range)
 
     def read(self, source: TileSource, channel: int, shading: Shading, box: Box) -> Image:
         """The pixels of a box of a tile, NaN where there is no data."""
         around = support(box, self._how, self._size) & Box.of_shape(source.shape)
-        corrected = self._tiles.read(source, channel, shading, around)
+        corrected = _corrected(self._tiles, source, channel, shading, around)
         even = evened(corrected, self._how, self._size, self._range(channel), around.start)
         return even[box.slices_in(around)]
 

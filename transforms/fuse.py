@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -47,8 +47,8 @@ class FuseSettings:
     blending: str
     interpolation: str
     coverage: bool
-    margin: int = 0
-    contrast: ContrastSettings = field(default_factory=ContrastSettings)
+    margin: int
+    contrast: ContrastSettings
 
 
 class FuseTiles(beam.PTransform):
@@ -124,7 +124,7 @@ class FuseShard:
         self._tiles = TileReader(self._run)
         self._shading = ShadingReader(self._run)
         self._bends = BendReader(self._run)
-        self._even = EvenTiles(self._run, self._settings.contrast)
+        self._even = EvenTiles(self._run, self._tiles, self._settings.contrast)
         self._spare = threading.local()
 
     def _blank(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:

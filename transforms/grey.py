@@ -30,6 +30,14 @@ def with_nan(pixels: np.ndarray[Any, Any], known: Bool[np.ndarray, "y x"] | None
     return image
 
 
+def within_type(grey: Range, dtype: np.dtype[Any]) -> Range:
+    """A range of grey values as far as the type of the pixels reaches."""
+    if dtype.kind not in "iu":
+        return grey
+    limits = np.iinfo(dtype)
+    return max(grey[0], float(limits.min)), min(grey[1], float(limits.max))
+
+
 def sampled_range(read: Read, shape: Sequence[int]) -> Range:
     """See `grey_range`.
 

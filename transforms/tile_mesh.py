@@ -230,7 +230,7 @@ def _summary(
     return {
         "tiles_bent": len(bent),
         "tiles_folded": sum(len(r["folded"]) for r in records),
-        "meshes_unsettled": sum(not r["converged"] for r in records),
+        "meshes_unsettled": sum(not r.get("converged", True) for r in records),
         "points": sum(r["points"] for r in records),
         "points_kept": sum(r["points_kept"] for r in records),
         "flow_median_px": float(np.median(before)) if len(before) else None,

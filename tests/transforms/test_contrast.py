@@ -12,7 +12,7 @@ from warpbeam.transforms.shading import save_gains
 from warpbeam.transforms.storage.ledger import Ledger
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tiles import read_tiles
-from warpbeam.transforms.tiles import save_sources, sources_of
+from warpbeam.transforms.tiles import TileReader, save_sources, sources_of
 
 SHAPE = (150, 170)
 
@@ -48,7 +48,7 @@ def test_the_range_is_that_of_corrected_pixels_as_far_as_their_type_reaches(run,
 def test_a_box_of_a_corrected_tile_is_that_of_the_whole(run, how):
     folder, source, image = run
     found = measured(folder)
-    tiles = EvenTiles(folder, ContrastSettings(how, 32))
+    tiles = EvenTiles(folder, TileReader(folder), ContrastSettings(how, 32))
     expected = evened(image.astype(np.float32) + 10, how, 32, (found["low"], found["high"]))
     for box in (Box.of_shape(SHAPE), Box((50, 60), (90, 100)), Box((0, 130), (40, 170))):
         even = tiles.read(source, 0, Shading(offset=10.0), box)

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.shading.contrast import Contrast, Range, evened, support
 from warpbeam.kernels.warp.cast import cast
-from warpbeam.transforms.grey import sampled_range, with_nan
+from warpbeam.transforms.grey import sampled_range, with_nan, within_type
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.tiles import TileReader, TileSource
 
@@ -54,8 +54,4 @@ class SectionPixels:
         def known(box: Box) -> Float32[np.ndarray, "y x"]:
             return with_nan(*self._tiles.valid(source, channel, box))
 
-        low, high = sampled_range(known, source.shape)
-        if np.issubdtype(dtype, np.integer):
-            limits = np.iinfo(dtype)
-            low, high = max(low, float(limits.min)), min(high, float(limits.max))
-        return low, high
+        return within_type(sampled_range(known, source.shape), dtype)

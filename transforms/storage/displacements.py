@@ -96,7 +96,7 @@ class DisplacementField:
         lattice, (size, target) = self.lattice.crop(inside), self._sizes
         if self._scales:
             values = values - lattice.nodes() * (target - size)
-        return on_lattice((values / target).astype(np.float32), lattice)
+        return on_lattice((values / target.astype(values.dtype)).astype(np.float32), lattice)
 
     @property
     def _sizes(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -105,8 +105,8 @@ def _kvstore(file: str) -> Any:
     return ts.KvStore.open(spec, context=store.write_context()).result()
 
 
-def _json(store: Any, name: str) -> dict[str, Any] | None:
-    found = store.read(name).result()
+def _json(place: Any, name: str) -> dict[str, Any] | None:
+    found = place.read(name).result()
     if found.state != "value":
         return None
     try:
