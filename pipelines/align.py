@@ -21,7 +21,7 @@ from warpbeam.kernels.flow.exclude import Exclusion
 from warpbeam.kernels.flow.reconcile import ReconcileSettings
 from warpbeam.kernels.mesh.chain import ChainSettings
 from warpbeam.kernels.mesh.folds import Limits
-from warpbeam.pipelines import align_numbers, align_plan, fusing
+from warpbeam.pipelines import align_numbers, align_parts, align_plan, fusing
 from warpbeam.pipelines.align_config import AlignConfig
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import Outcome
@@ -39,6 +39,7 @@ from warpbeam.transforms.align import (
     rough,
     settle,
 )
+from warpbeam.transforms.align.redone import Part
 from warpbeam.transforms.canvas import OutputSettings
 from warpbeam.transforms.convert import usable
 from warpbeam.transforms.placement import save_placement
@@ -183,12 +184,12 @@ class AlignJob(ListJob[AlignConfig]):
         )  # fmt: skip
         voxel = self.output_settings.voxel
         settling = settle.SettleSettings(
-            given.linear_drift, given.drift_sections, (voxel[1], voxel[2]), voxel[0],
-            self.output_settings.unit,
+            given.linear_drift, given.drift_sections, given.anchor, (voxel[1], voxel[2]),
+            voxel[0], self.output_settings.unit,
         )  # fmt: skip
         graph.map(
             "settle", asdict(settling),
-            functools.partial(settle.list_runs, graph.ledger("join"), settling),
+            functools.partial(settle.list_runs, graph.ledger("join"), settling, self.parts),
             settle.SettleSections(run, settling), critical=True,
         )  # fmt: skip
 
@@ -198,7 +199,7 @@ class AlignJob(ListJob[AlignConfig]):
         graph.map(
             "canvas", [asdict(wanted), output.MAPS],
             functools.partial(output.one_canvas, settled),
-            output.LayOutAligned(run, settled, wanted), critical=True,
+            output.LayOutAligned(run, wanted), critical=True,
         )  # fmt: skip
         graph.map(
             "invert", None,
@@ -213,6 +214,21 @@ class AlignJob(ListJob[AlignConfig]):
         )  # fmt: skip
         levels = align_plan.coarse_levels(self.tiles, wanted, run)
         fusing.add_levels(graph, {"pyramid": run.volume}, levels, after="render")
+
+    @functools.cached_property
+    def parts(self) -> list[Part]:
+        """The runs that aligned some of the sections again."""
+        return align_parts.parts_of(self.config.redone, self.tiles)
+
+    def continues(self, theirs: dict[str, Any]) -> bool:
+        """Some more sections may have been aligned again."""
+        mine, other = self.config.result_settings(), dict(theirs["settings"])
+        return (
+            theirs["job"] == self.name
+            and theirs["inputs"] == self.fingerprint(with_versions=False)
+            and set(other.pop("redone", ())) <= set(mine.pop("redone"))
+            and other == mine
+        )
 
     @property
     def sections(self) -> reading.SectionSettings:
@@ -287,7 +303,10 @@ class AlignJob(ListJob[AlignConfig]):
         patches larger than the sections."""
         flow = self.config.flow
         self.check_grey(self.config.render.background, "render.background")
-        self._check_skipped()
+        self._check_sections("mesh.skip", self.config.mesh.skip)
+        if self.config.mesh.anchor is not None:
+            self._check_sections("mesh.anchor", [self.config.mesh.anchor])
+        align_parts.check(self.parts, self.tiles)
         self.check_channel(flow.channel, "flow.channel")
         for rule in flow.exclude:
             self.check_channel(rule.channel, "flow.exclude.channel")
@@ -301,14 +320,13 @@ class AlignJob(ListJob[AlignConfig]):
                 fix="choose smaller patches or a finer scale",
             )
 
-    def _check_skipped(self) -> None:
-        there = sorted(tile.section for tile in self.tiles)
-        absent = sorted(set(self.config.mesh.skip) - set(there))
-        if absent:
+    def _check_sections(self, where: str, wanted: Sequence[int]) -> None:
+        there = {tile.section for tile in self.tiles}
+        if absent := sorted(set(wanted) - there):
             raise InputError(
-                "a section that is to be skipped is not there",
-                where="mesh.skip",
-                expected=f"some of the sections {there[0]} to {there[-1]}",
+                "there is no such section",
+                where=where,
+                expected=f"some of the sections {min(there)} to {max(there)}",
                 got=", ".join(map(str, absent)),
                 fix="correct the numbers",
             )

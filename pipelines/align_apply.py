@@ -23,21 +23,19 @@ from warpbeam.kernels.maps.points import warp_points
 from warpbeam.pipelines import estimate, fusing, points
 from warpbeam.pipelines.align_config import ApplyStackConfig
 from warpbeam.pipelines.drawing import pyramid_method
-from warpbeam.pipelines.finished import finished_run
+from warpbeam.pipelines.finished import finished_alignment
 from warpbeam.pipelines.graph import JobGraph
 from warpbeam.pipelines.job import Outcome
 from warpbeam.pipelines.list_job import ListJob
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.align import output, render
 from warpbeam.transforms.align.frame import load_frame
-from warpbeam.transforms.align.output import load_inverse
-from warpbeam.transforms.align.settle import load_forward
+from warpbeam.transforms.align.section_maps import load_forward
 from warpbeam.transforms.canvas import Canvas, OutputSettings, load_canvas
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import volume
 from warpbeam.transforms.storage.errors import InputError
-from warpbeam.transforms.storage.ledger import digest
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tiles import TileList, TileOptions
 from warpbeam.transforms.storage.tiles.sections import at_time, read_sections
@@ -54,7 +52,7 @@ class ApplyStackJob(ListJob[ApplyStackConfig]):
     model = ApplyStackConfig
 
     def read(self) -> TileList:
-        self._maps, self._mark = _alignment(self.config.alignment)
+        self._maps, self._mark = finished_alignment(self.config.alignment)
         options = TileOptions(**self.config.input.model_dump())
         found = at_time(read_sections(self.config.sections, options=options), self.config.time)
         aligned = {p.source.key.section: p.source.shape for p in load_placement(self._maps)}
@@ -129,20 +127,6 @@ def _one_canvas(mark: str) -> Iterator[Unit]:
     yield ("canvas",), mark
 
 
-def _alignment(run: str) -> tuple[RunFolder, str]:
-    """A finished run of `align`, and a mark of its maps."""
-    folder, summary = finished_run(run, "align", "alignment", output.inverse_uri)
-    if load_inverse(folder).lattice != output.drawn_nodes(folder):
-        raise InputError(
-            "the maps of this alignment are those of an older version",
-            where=run,
-            expected="maps from the aligned frame",
-            got="maps from the voxels of the volume",
-            fix="run `warpbeam align` on it again: it keeps what it can",
-        )
-    return folder, digest([summary["inputs"], summary["stages"]["invert"]])
-
-
 def move_points(
     alignment: str, source: str, target: str, scale: float = 1, *, overwrite: bool = False
 ) -> int:
@@ -163,7 +147,7 @@ def move_points(
     Raises:
         InputError: there is no such alignment, or the columns are not there.
     """
-    maps, _ = _alignment(alignment)
+    maps, _ = finished_alignment(alignment)
     units = "the number of a section and px of its image"
     pixel = np.array([1.0, 1 / scale, 1 / scale])  # in those of the sections that were aligned
 

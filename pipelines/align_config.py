@@ -168,6 +168,9 @@ class MeshConfig(Section):
     )
     fold_retries: int = Field(3, ge=0, le=20, description="how often a section is solved again")
     skip: tuple[int, ...] = Field((), description="sections that no other is aligned to")
+    anchor: int | None = Field(
+        None, description="the section that stays as it is, in whose frame all others are drawn"
+    )
     linear_drift: bool = Field(
         True, description="take the steady drift of whole sections out again: tissue cut obliquely"
     )
@@ -247,6 +250,11 @@ class AlignConfig(JobConfig):
     last_section: int | None = Field(
         None, description="number of the last one; with `first_section`, a range by itself"
     )
+    redone: tuple[str, ...] = Field(
+        (),
+        description="folders of runs that aligned a range of these sections again, with other "
+        "settings: its maps are taken, but for those of its first and last section, which hold it",
+    )  # fmt: skip
     time: int | None = Field(None, description="which time to align, where there are several")
     rough: RoughConfig = RoughConfig()
     flow: FlowConfig = FlowConfig()

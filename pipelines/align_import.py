@@ -25,8 +25,14 @@ from warpbeam.pipelines import fusing
 from warpbeam.pipelines.align_config import ApplyStackConfig
 from warpbeam.pipelines.claim import occupied
 from warpbeam.transforms.align.frame import Frame, FrameSettings, save_frame
-from warpbeam.transforms.align.output import drawn_nodes, inverse_uri, load_inverse
-from warpbeam.transforms.align.settle import forward_uri, load_forward
+from warpbeam.transforms.align.output import drawn_nodes
+from warpbeam.transforms.align.section_maps import (
+    forward_uri,
+    inverse_uri,
+    load_forward,
+    load_inverse,
+    mark_of,
+)
 from warpbeam.transforms.canvas import canvas_on, lay_out, volume_spec
 from warpbeam.transforms.placement import save_placement
 from warpbeam.transforms.storage import store
@@ -134,5 +140,5 @@ def _store_maps(
         z = frame.z(tile.section)
         inverse.write(resample(precise, inverse.lattice), z)
         forward.write(invert(precise, forward.lattice), z)
-        marks.append([tile.section, digest(m.u.astype(np.float32).tobytes().hex())])
+        marks.append([tile.section, mark_of(m)])
     return digest(marks)

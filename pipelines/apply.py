@@ -28,7 +28,6 @@ from warpbeam.transforms.register.frame import forward_uri, inverse_uri
 from warpbeam.transforms.register.output import registered_spec
 from warpbeam.transforms.storage import displacements, store, volume
 from warpbeam.transforms.storage.errors import InputError
-from warpbeam.transforms.storage.ledger import digest
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tiles import TileList
 from warpbeam.transforms.storage.tiles.volumes import read_volume
@@ -114,8 +113,7 @@ class ApplyJob(ListJob[ApplyConfig]):
 
 def _registration(run: str) -> tuple[Canvas, VolumeSpec, str]:
     """Canvas and volume of a finished run of `register`, and a mark of its map."""
-    folder, summary = finished_run(run, "register", "registration", forward_uri)
-    mark = digest([summary["inputs"], summary["stages"]["maps"]])
+    folder, mark = finished_run(run, "register", "registration", forward_uri, "maps")
     return load_canvas(folder), volume.open_volume(folder.volume).spec, mark
 
 

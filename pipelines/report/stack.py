@@ -14,7 +14,7 @@ from warpbeam.pipelines.report import charts, pictures
 from warpbeam.pipelines.report.page import Group, Part, Picture, Table
 from warpbeam.pipelines.report.reading import Row, Run
 from warpbeam.transforms.align.frame import clean_uri, flow_uri, load_frame
-from warpbeam.transforms.align.settle import load_forward
+from warpbeam.transforms.align.section_maps import load_forward
 from warpbeam.transforms.canvas import Canvas
 from warpbeam.transforms.storage import fields, store, tables, volume
 from warpbeam.transforms.storage.errors import InputError

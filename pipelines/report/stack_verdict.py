@@ -6,6 +6,7 @@ from warpbeam.pipelines.report.reading import Run
 from warpbeam.pipelines.report.verdict import Verdict, count, failures
 
 _MOST_NAMED = 12
+_MOST_HELD_PX = 1.0  # between neighbours, so that both ends of a range fit
 
 
 def judge_stack(run: Run) -> Verdict:
@@ -18,6 +19,11 @@ def judge_stack(run: Run) -> Verdict:
         *_named(numbers["skipped_sections"], "could not be aligned by their own flow"),
         *_named(numbers["missing_sections"], "are missing"),
     ]
+    if numbers.get("held_step_px", 0) > _MOST_HELD_PX:
+        look.append(
+            "Sections that were aligned again by themselves were moved apart by up to "
+            f"{numbers['held_step_px']:.2g} px between neighbours, so that their ends fit."
+        )
     if numbers["folded_cells"]:
         look.append(f"The maps fold in {count(numbers['folded_cells'], 'cell')} of the lattice.")
     level = "incomplete" if trouble else "look" if look else "good"

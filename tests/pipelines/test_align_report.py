@@ -40,3 +40,11 @@ def test_the_table_has_a_row_per_section(output):
     assert [row["section"] for row in table] == list(range(5))
     assert table[2]["known"] == 0
     assert all(row["known"] > 0.5 for row in table[3:])
+
+
+def test_a_range_that_hardly_fits_is_told(output):
+    run = read_run(output)
+    run.numbers["held_step_px"] = 0.9
+    assert "moved apart" not in " ".join(judge_stack(run).sentences)
+    run.numbers["held_step_px"] = 3.14
+    assert "moved apart by up to 3.1 px" in " ".join(judge_stack(run).sentences)

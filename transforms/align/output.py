@@ -17,7 +17,12 @@ from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.invert import invert
 from warpbeam.transforms.align.frame import load_frame
-from warpbeam.transforms.align.settle import load_forward
+from warpbeam.transforms.align.section_maps import (
+    inverse_uri,
+    load_forward,
+    load_inverse,
+    mark_of,
+)
 from warpbeam.transforms.canvas import (
     Canvas,
     OutputSettings,
@@ -28,8 +33,7 @@ from warpbeam.transforms.canvas import (
 )
 from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.stage import Unit
-from warpbeam.transforms.storage import displacements, store
-from warpbeam.transforms.storage.displacements import DisplacementField
+from warpbeam.transforms.storage import store
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.volume_spec import VolumeSpec
@@ -39,28 +43,23 @@ from warpbeam.transforms.storage.volume_spec import VolumeSpec
 MAPS = 2
 
 
-def inverse_uri(run: RunFolder) -> str:
-    """The map that draws each section: from the aligned frame to the world."""
-    return store.join(run.uri, "maps", "inverse.zarr")
-
-
 def one_canvas(settled: Ledger) -> Iterator[Unit]:
-    """The single unit: changes whenever a section was settled anew."""
-    yield ("canvas",), settled.fingerprint()
+    """The single unit. Payload: the box that all sections cover, yx px of the aligned frame."""
+    rows = [row for _, record in settled.records() for row in record["sections"]]
+    low = np.floor(np.min([row["low"] for row in rows], axis=0) + 0.5).astype(int)
+    high = np.ceil(np.max([row["high"] for row in rows], axis=0) + 0.5).astype(int)
+    yield ("canvas",), [low.tolist(), high.tolist()]
 
 
 class LayOutAligned:
     """Work of the stage `canvas`: the volume that holds every section, and its inverse maps."""
 
-    def __init__(self, run: RunFolder, settled: Ledger, settings: OutputSettings) -> None:
-        self._run, self._settled, self._settings = run, settled, settings
+    def __init__(self, run: RunFolder, settings: OutputSettings) -> None:
+        self._run, self._settings = run, settings
 
     def __call__(self, key: Key, payload: Any) -> Record:
-        frame = load_frame(self._run)
-        rows = [row for _, record in self._settled.records() for row in record["sections"]]
-        low = np.floor(np.min([row["low"] for row in rows], axis=0) + 0.5).astype(int)
-        high = np.ceil(np.max([row["high"] for row in rows], axis=0) + 0.5).astype(int)
-        whole = Box((frame.first, *low.tolist()), (frame.first + frame.depth, *high.tolist()))
+        frame, (low, high) = load_frame(self._run), payload
+        whole = Box((frame.first, *low), (frame.first + frame.depth, *high))
         canvas = canvas_on(whole, self._settings, self._run.format)
         spec = volume_spec(canvas, self._settings, self._run)
         record = lay_out(self._run, canvas, [spec], ("render/", "pyramid_"))
@@ -114,11 +113,13 @@ def applied_spec(
 
 
 def list_inversions(settled: Ledger, canvas: Ledger) -> Iterator[Unit]:
-    """A unit per run of sections, as they were settled."""
-    marks, done = canvas.fingerprint(), settled.marks()
+    """A unit per run of sections, as they were settled.
+
+    Payload: a fingerprint of the volume's place, and number and map of each section.
+    """
+    marks = canvas.fingerprint()
     for key, record in settled.records():
-        sections = [row["section"] for row in record["sections"]]
-        yield RunKey(*key), [marks, done[key], sections]
+        yield RunKey(*key), [marks, [[row["section"], row["map"]] for row in record["sections"]]]
 
 
 class InvertSections:
@@ -128,17 +129,12 @@ class InvertSections:
         self._run = run
 
     def __call__(self, key: RunKey, payload: Any) -> Record:
-        *_, sections = payload
         frame, forward = load_frame(self._run), load_forward(self._run)
-        inverse = displacements.load(inverse_uri(self._run))
-        written = 0
-        for section in sections:
+        inverse = load_inverse(self._run)
+        written, rows = 0, []
+        for section, _ in payload[1]:
             m = forward.read(frame.z(section))
-            precise = m.with_offsets(m.u.astype(np.float64))
-            written += inverse.write(invert(precise, inverse.lattice), frame.z(section))
-        return {"bytes_written": written}
-
-
-def load_inverse(run: RunFolder) -> DisplacementField:
-    """The maps that the stage `invert` stored."""
-    return displacements.load(inverse_uri(run))
+            back = invert(m.with_offsets(m.u.astype(np.float64)), inverse.lattice)
+            written += inverse.write(back, frame.z(section))
+            rows.append([section, mark_of(back)])
+        return {"bytes_written": written, "sections": rows}

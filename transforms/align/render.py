@@ -17,8 +17,8 @@ from warpbeam.kernels.shading.contrast import Contrast
 from warpbeam.kernels.warp.image import needed, warp_image
 from warpbeam.kernels.warp.source import Source
 from warpbeam.transforms.align.frame import load_frame
-from warpbeam.transforms.align.output import load_inverse
 from warpbeam.transforms.align.pixels import SectionPixels
+from warpbeam.transforms.align.section_maps import load_inverse
 from warpbeam.transforms.canvas import Canvas, load_canvas
 from warpbeam.transforms.convert import usable
 from warpbeam.transforms.drawn import brightness, drawn, sampled
@@ -61,9 +61,9 @@ def list_renders(run: RunFolder, inverted: Ledger) -> Iterator[Unit]:
     Payload: fingerprints of the maps of its sections, the shape of the volume, its sections.
     """
     canvas = load_canvas(run)
-    marks: dict[int, str] = {}
-    for (low, high), mark in inverted.marks().items():
-        marks |= dict.fromkeys(range(low, high + 1), mark)
+    marks = {
+        section: mark for _, record in inverted.records() for section, mark in record["sections"]
+    }
     placed = {p.source.key.section: p for p in load_placement(run) if p.source.key.section in marks}
     return _units(canvas, placed, marks)
 

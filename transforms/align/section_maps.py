@@ -1,4 +1,4 @@
-"""The maps of one aligned section between the pixels of its image and the aligned frame.
+"""The maps of aligned sections, as they are stored, and from the pixels of an image.
 
 from warpbeam.kernels.maps.sofima import to_sofima
 from warpbeam.transforms.align.section_maps import load_maps
@@ -16,11 +16,37 @@ from warpbeam.kernels.geometry.lattice import Lattice
 from warpbeam.kernels.maps.compose import compose, then_matrix
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_affine
 from warpbeam.transforms.align.frame import load_frame
-from warpbeam.transforms.align.output import load_inverse
-from warpbeam.transforms.align.settle import load_forward
 from warpbeam.transforms.placement import load_placement
+from warpbeam.transforms.storage import displacements, store
+from warpbeam.transforms.storage.displacements import DisplacementField
 from warpbeam.transforms.storage.errors import InputError
+from warpbeam.transforms.storage.ledger import digest
 from warpbeam.transforms.storage.run_folder import RunFolder
+
+
+def forward_uri(run: RunFolder) -> str:
+    """The map of each section, from the world to the aligned frame."""
+    return store.join(run.uri, "maps", "forward.zarr")
+
+
+def inverse_uri(run: RunFolder) -> str:
+    """The map that draws each section: from the aligned frame to the world."""
+    return store.join(run.uri, "maps", "inverse.zarr")
+
+
+def load_forward(run: RunFolder) -> DisplacementField:
+    """The maps that the stage `settle` stored."""
+    return displacements.load(forward_uri(run))
+
+
+def load_inverse(run: RunFolder) -> DisplacementField:
+    """The maps that the stage `invert` stored."""
+    return displacements.load(inverse_uri(run))
+
+
+def mark_of(m: CoordinateMap) -> str:
+    """A fingerprint of what is stored of a map."""
+    return digest(m.u.astype(np.float32).tobytes().hex())
 
 
 def load_maps(run: str, section: int) -> tuple[CoordinateMap, CoordinateMap]:

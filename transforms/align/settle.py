@@ -1,4 +1,8 @@
-"""Chained meshes -> one map per section, with what the tissue itself does along z given back."""
+"""Chained meshes -> one map per section, with what the tissue itself does along z given back.
+
+Maps of sections that were aligned again by themselves are taken from there (`redone`). Last, one
+section may be made the frame of all others, in which it stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +15,27 @@ from jaxtyping import Float
 
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.geometry.box import Box
-from warpbeam.kernels.maps.compose import compose
-from warpbeam.kernels.maps.coordinate_map import CoordinateMap, on_lattice
+from warpbeam.kernels.maps.compose import compose, then_matrix
+from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_affine, on_lattice
+from warpbeam.kernels.maps.fill import fill_missing
+from warpbeam.kernels.maps.invert import invert
 from warpbeam.kernels.maps.irregular import folded
 from warpbeam.kernels.maps.points import warp_points
 from warpbeam.kernels.mesh.trend import arrived, linear_trend, slow_part
 from warpbeam.transforms.align.frame import Frame, joined_uri, load_frame
+from warpbeam.transforms.align.redone import Part, Placed, hold, redone
+from warpbeam.transforms.align.section_maps import forward_uri, mark_of
 from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.stage import Unit
-from warpbeam.transforms.storage import displacements, fields, store
+from warpbeam.transforms.storage import fields
 from warpbeam.transforms.storage.displacements import DisplacementField
 from warpbeam.transforms.storage.ledger import Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
+
+Corner = Float[np.ndarray, "2"]
+Maps = Mapping[int, CoordinateMap]
+Steps = Mapping[int, float]
 
 _RUN = 16  # sections of a unit: their neighbours in z are read once for all of them
 
@@ -36,26 +48,25 @@ class SettleSettings:
         linear: the mean displacement of the sections, its steady drift.
         window: bends of the sections, over so many sections on either side; 0 for none. Left
             alone where the stack is shorter than that.
+        anchor: the section that stays as it is; None for none.
         voxel: yx size of a voxel, and the distance of sections, in `unit`.
     """
 
     linear: bool
     window: int
+    anchor: int | None
     voxel: tuple[float, float]
     spacing: float
     unit: str | None
 
 
-def forward_uri(run: RunFolder) -> str:
-    """The map of each section, from the world to the aligned frame."""
-    return store.join(run.uri, "maps", "forward.zarr")
-
-
-def list_runs(joined: Ledger, settings: SettleSettings) -> Iterator[Unit]:
+def list_runs(
+    joined: Ledger, settings: SettleSettings, parts: Sequence[Part] = ()
+) -> Iterator[Unit]:
     """A unit per run of sections.
 
     Payload: a fingerprint of all meshes; the sections that it needs, each with its steady drift;
-    those that it settles; and the window.
+    those that it settles; the window; and the parts that were aligned again among them.
     """
     marks = joined.fingerprint()
     rows = sorted(
@@ -68,12 +79,14 @@ def list_runs(joined: Ledger, settings: SettleSettings) -> Iterator[Unit]:
     drift = linear_trend(sections, shift) if settings.linear else np.zeros_like(shift)
     window = settings.window if len(sections) > 2 * settings.window else 0
     every = list(zip(sections, drift.tolist(), strict=True))
+    anchors = {settings.anchor} & set(sections)
     for first in range(sections[0], sections[-1] + 1, _RUN):
         wanted = [s for s in sections if first <= s < first + _RUN]
-        low, high = first - window, first + _RUN + window
         if wanted:
-            needed = [row for row in every if low <= row[0] < high]
-            yield RunKey(wanted[0], wanted[-1]), [marks, needed, wanted, window]
+            inside = [part for part in parts if {*wanted, *anchors} & {*part.own}]
+            solved = {*wanted, *anchors, *(s for part in inside for s in part.held)}
+            needed = [row for row in every if any(abs(row[0] - s) <= window for s in solved)]
+            yield RunKey(wanted[0], wanted[-1]), [marks, needed, wanted, window, inside]
 
 
 class SettleSections:
@@ -92,36 +105,70 @@ class SettleSections:
         return field
 
     def __call__(self, key: RunKey, payload: Any) -> Record:
-        _, needed, wanted, window = payload
+        *_, wanted, _, parts = payload
         frame = load_frame(self._run)
-        drift = {row[0]: np.reshape(row[1], (2, 1, 1)) for row in needed}
-        meshes = {s: on_lattice(self._mesh(frame, s) - drift[s], frame.lattice) for s in drift}
-        settled = _without_slow_bends(meshes, wanted, window) if window else meshes
         placed = {p.source.key.section: p for p in load_placement(self._run)}
+        solved, final, steps = self._maps(frame, placed, payload)
         field, written, rows = self._field(frame), 0, []
         for section in wanted:
-            forward = settled[section]
+            forward = final[section]
             written += field.write(forward, frame.z(section))
             extent = Box.of_shape(placed[section].source.shape)
             to_world = affine.homogeneous(placed[section].matrix)
             low, high = _reached(forward, to_world, extent)
+            if section in steps:
+                room = _reached(solved[section], to_world, extent)
+                low, high = _room(low, high, *room, frame.settings.stride)
             shift = _middle_moved(forward, to_world, extent)
             rows.append(
                 {
                     "section": section,
-                    "low": low,
-                    "high": high,
+                    "map": mark_of(forward),
+                    "low": low.tolist(),
+                    "high": high.tolist(),
                     "folded": int(folded(forward).sum()),
                     "strain": _strain(forward),
                     "shift_y_px": shift[0],
                     "shift_x_px": shift[1],
+                    "redone": next((part.run for part in parts if section in part.own), None),
+                    "held_step_px": steps.get(section),
                 }
             )
         return {"bytes_written": written, "sections": rows}
 
+    def _maps(self, frame: Frame, placed: Placed, payload: Any) -> tuple[Maps, Maps, Steps]:
+        """The maps of the wanted sections as the whole stack has them, their final ones, and
+        `Hold.step_px` of those that were done again."""
+        _, needed, wanted, window, parts = payload
+        drift = {row[0]: np.reshape(row[1], (2, 1, 1)) for row in needed}
+        meshes = {s: on_lattice(self._mesh(frame, s) - drift[s], frame.lattice) for s in drift}
+        anchor = {section for section in meshes if section == self._settings.anchor}
+        held = {section for part in parts for section in part.held}
+        wanted = {*wanted, *anchor}
+        solved = _without_slow_bends(meshes, sorted(wanted | held), window) if window else meshes
+        final, steps = dict(solved), {}
+        for part in parts:
+            ends, own = hold(part, placed, solved), sorted(wanted & set(part.own))
+            final.update(redone(part, ends, frame, placed, own))
+            steps.update(dict.fromkeys(own, ends.step_px))
+        for section in anchor:
+            to_pixels = np.linalg.inv(affine.homogeneous(placed[section].matrix))
+            onto = _back(final[section], to_pixels)
+            solved, final = (
+                {s: compose(maps[s], onto, outside="nearest") for s in wanted}
+                for maps in (solved, final)
+            )
+            final[section] = from_affine(to_pixels, frame.lattice)  # what `onto` only samples
+        return solved, final, steps
+
     def _mesh(self, frame: Frame, section: int) -> Float[np.ndarray, "c y x"]:
         stored = fields.load(joined_uri(self._run))
         return stored.read(frame.nodes(frame.z(section), (2,)))[:, 0].astype(np.float64)
+
+
+def _back(forward: CoordinateMap, to_pixels: affine.Matrix) -> CoordinateMap:
+    """From the aligned frame to the pixels of a section, continued beyond it."""
+    return then_matrix(fill_missing(invert(forward), outside="smooth"), to_pixels)
 
 
 def _without_slow_bends(
@@ -139,9 +186,7 @@ def _without_slow_bends(
     }
 
 
-def _reached(
-    forward: CoordinateMap, to_world: affine.Matrix, extent: Box
-) -> tuple[list[float], list[float]]:
+def _reached(forward: CoordinateMap, to_world: affine.Matrix, extent: Box) -> tuple[Corner, Corner]:
     """The box that the edge of a section covers in the aligned frame."""
     height, width = extent.shape
     y, x = (np.linspace(-0.5, n - 0.5, max(n // 64, 2)) for n in (height, width))
@@ -150,7 +195,19 @@ def _reached(
         + [np.stack([y, np.full_like(y, e)], 1) for e in (-0.5, width - 0.5)]
     )
     moved = warp_points(forward, affine.apply(to_world, edge), outside="nearest")
-    return moved.min(axis=0).tolist(), moved.max(axis=0).tolist()
+    return moved.min(axis=0), moved.max(axis=0)
+
+
+def _room(
+    low: Corner, high: Corner, low_before: Corner, high_before: Corner, margin: int
+) -> tuple[Corner, Corner]:
+    """The box that a section which was done again asks for: the one that it had, unless it goes
+    beyond by more than a margin. Otherwise the whole volume would be drawn again for some pixels
+    of its border."""
+    return (
+        np.where(low_before - low <= margin, low_before, low),
+        np.where(high - high_before <= margin, high_before, high),
+    )
 
 
 def _middle_moved(forward: CoordinateMap, to_world: affine.Matrix, extent: Box) -> list[float]:
@@ -168,8 +225,3 @@ def _strain(forward: CoordinateMap) -> float:
         length = np.linalg.norm(np.diff(forward.absolute, axis=axis + 1), axis=0) / stride
         found.append(np.abs(length - 1).ravel())
     return float(np.quantile(np.concatenate(found), 0.95))
-
-
-def load_forward(run: RunFolder) -> DisplacementField:
-    """The maps that the stage `settle` stored."""
-    return displacements.load(forward_uri(run))
