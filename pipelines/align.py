@@ -270,6 +270,7 @@ class AlignJob(ListJob[AlignConfig]):
             CleanSettings(
                 given.min_peak_ratio,
                 given.min_sharpness or None,
+                given.min_correlation or None,
                 max_magnitude=given.max_magnitude_px or None,
                 max_deviation=given.max_deviation_px,
             ),

@@ -100,6 +100,11 @@ class FlowConfig(Section):
         0, ge=0,
         description="best peak of a patch over the least value around it; lower is blurred; 0: any",
     )  # fmt: skip
+    min_correlation: float = Field(
+        0, ge=0, le=1,
+        description="correlation of a patch where it fits best; what is less alike is not "
+        "believed, however clear the peak; 0: any",
+    )  # fmt: skip
     max_magnitude_px: float = Field(
         0, ge=0,
         description="a vector may differ so much from the median of its section, px; 0: any",
@@ -219,12 +224,23 @@ PRESETS: Presets = {
         "mesh": {"bending_px": 240.0},
         "rough": {"model": "translation", "longest_px": 512, "gaps": 2},
     },
-    # Block face images with isotropic voxels: neighbours look alike over several sections, and
-    # nearly all drift is of whole sections. What is left is the tissue's own motion from plane to
-    # plane, which 120 px and a stiff mesh average out best.
+    # Block face images with isotropic voxels: neighbours look alike, so that a match which
+    # correlates is right however ambiguous its peak. What is left is the tissue's own motion from
+    # plane to plane: it is averaged out best by many small patches, and half as large over one
+    # section as over two.
     "em_3d": {
-        "flow": {"patch_px": 120, "stride_px": 20, "search_px": 30, "scales": (1,), "every": 2},
-        "mesh": {"bending_px": 120.0, "drift_sections": 10},
+        "flow": {
+            "patch_px": 60,
+            "stride_px": 20,
+            "search_px": 30,
+            "scales": (1,),
+            "every": 2,
+            "gaps": (1,),
+            "bridges": (2, 3),
+            "min_peak_ratio": 1.0,
+            "min_correlation": 0.3,
+        },
+        "mesh": {"bending_px": 90.0, "drift_sections": 10},
         "rough": {"model": "none"},
     },
     # Expanded tissue in the light microscope: soft, sparse, blurred structures; larger bends, and

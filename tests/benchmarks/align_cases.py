@@ -47,10 +47,11 @@ class Case:
         return np.where(((at >= 0) & (at <= last)).all(axis=0), at, np.nan)
 
 
-def load_stack(folder: Path) -> np.ndarray:
-    """All images of a folder, sorted by name: [z, y, x]."""
+def load_stack(folder: Path, axis: int = 0) -> np.ndarray:
+    """All images of a folder, sorted by name, cut across an axis of the block: [z, y, x]."""
     names = sorted(p for p in folder.iterdir() if p.suffix in (".png", ".tif", ".tiff"))
-    return np.stack([cv2.imread(str(p), cv2.IMREAD_GRAYSCALE) for p in names])
+    block = np.stack([cv2.imread(str(p), cv2.IMREAD_GRAYSCALE) for p in names])
+    return np.ascontiguousarray(np.moveaxis(block, axis, 0))
 
 
 def synthetic_stack(depth: int, size: int) -> np.ndarray:

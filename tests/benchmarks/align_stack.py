@@ -5,8 +5,9 @@
 FOLDER holds an aligned stack as images; without it texture is made. It is taken apart (see
 `align_cases.sheared`) and aligned again in blocks along z, and as one chain. Truth is what the
 stack was; so what the tissue itself does from section to section counts as error wherever it is
-taken for misalignment. Residuals are given against that truth, and as flow measured again between
-neighbours of the result.
+taken for misalignment: how much that is depends on how obliquely the tissue is cut, so that a
+cube of isotropic voxels is three stacks (`--axis`). Residuals are given against that truth, and
+as flow measured again between neighbours of the result.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.folder is None:
         stack = align_cases.synthetic_stack(arguments.sections, arguments.size)
     else:
-        stack = align_cases.load_stack(arguments.folder)[: arguments.sections]
+        stack = align_cases.load_stack(arguments.folder, arguments.axis)[: arguments.sections]
     case = align_cases.sheared(
         stack, amplitude=arguments.amplitude, waves=arguments.waves, seed=arguments.seed
     )
@@ -132,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", type=Path, nargs="?", help="an aligned stack of images")
     parser.add_argument("--size", type=int, default=256, help="px of the texture")
+    parser.add_argument("--axis", type=int, default=0, help="of the stack, across the sections")
     parser.add_argument("--sections", type=int, default=250)
     parser.add_argument("--block", type=int, default=50)
     parser.add_argument("--patch", type=int, help="px; that of the preset by default")

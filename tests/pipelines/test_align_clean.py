@@ -51,14 +51,14 @@ def kept(sections, output, **flow):
 
 @pytest.fixture(scope="module")
 def measured(sections, tmp_path_factory):
-    """Vectors, peak ratio and sharpness: `[section, gap, scale, (2,) y, x]`."""
+    """Vectors, peak ratio, sharpness and correlation: `[section, gap, scale, (2,) y, x]`."""
     output = tmp_path_factory.mktemp("measured") / "out"
     kept(sections, output)
     run = RunFolder(str(output))
     shape = load_frame(run).lattice.shape
     stored = fields.load(flow_uri(run)).read(Box.of_shape((2, 2, FLOW_CHANNELS, 3, *shape)))
     by_section = stored.transpose(3, 1, 0, 2, 4, 5).astype(float)
-    return by_section[:, :, :, :2], by_section[:, :, :, 3], by_section[:, :, :, 4]
+    return by_section[:, :, :, :2], *(by_section[:, :, :, channel] for channel in (3, 4, 2))
 
 
 def there(vectors):
@@ -79,7 +79,7 @@ def agree(got, expected, measured):
 
 
 def test_peaks_that_are_not_distinct_are_dropped(sections, measured, tmp_path):
-    vectors, ratio, _ = measured
+    vectors, ratio, *_ = measured
     agree(
         kept(sections, tmp_path / "out", min_peak_ratio=3.0),
         (there(vectors) & (ratio >= 3)).any(axis=2),
@@ -88,10 +88,19 @@ def test_peaks_that_are_not_distinct_are_dropped(sections, measured, tmp_path):
 
 
 def test_blurred_peaks_are_dropped(sections, measured, tmp_path):
-    vectors, _, sharpness = measured
+    vectors, _, sharpness, _ = measured
     agree(
         kept(sections, tmp_path / "out", min_sharpness=10.0),
         (there(vectors) & (sharpness >= 10)).any(axis=2),
+        measured,
+    )
+
+
+def test_patches_that_are_hardly_alike_are_dropped(sections, measured, tmp_path):
+    vectors, *_, correlation = measured
+    agree(
+        kept(sections, tmp_path / "out", min_correlation=0.9),
+        (there(vectors) & (correlation >= 0.9)).any(axis=2),
         measured,
     )
 
@@ -131,7 +140,7 @@ def test_both_sides_of_a_step_are_dropped(sections, measured, tmp_path):
 
 
 def test_small_pieces_are_dropped(sections, measured, tmp_path):
-    vectors, ratio, _ = measured
+    vectors, ratio, *_ = measured
     pieces = (there(vectors) & (ratio >= 3)).any(axis=2)
     expected = np.zeros_like(pieces)
     left = set(map(tuple, np.argwhere(pieces).tolist()))
@@ -150,7 +159,7 @@ def test_small_pieces_are_dropped(sections, measured, tmp_path):
 
 
 def test_coarser_scales_fill_in_from_the_least_gap_on(sections, measured, tmp_path):
-    vectors, ratio, _ = measured
+    vectors, ratio, *_ = measured
     good = there(vectors) & (ratio >= 3)
     near, far = np.moveaxis(good, 1, 0)
     expected = np.stack([near[:, 0], far.any(axis=1)], axis=1)
@@ -166,9 +175,9 @@ def test_limits_of_none_are_off_and_others_clean_again(sections):
         job = AlignJob(AlignConfig(sections=str(sections), output="out", flow=flow))
         return {stage.name: stage.ledger.config_hash for stage in job.graph().stages}
 
-    off = {"min_sharpness": 0, "max_magnitude_px": 0, "max_gradient_px": 0, "min_gap": 0}
-    assert ledgers(**off) == ledgers()
+    off = ("min_sharpness", "min_correlation", "max_magnitude_px", "max_gradient_px", "min_gap")
+    assert ledgers(**dict.fromkeys(off, 0)) == ledgers()
     for name in off:
-        changed = ledgers(**{name: 2})
+        changed = ledgers(**{name: 1})
         assert changed["flow"] == ledgers()["flow"]
         assert changed["clean"] != ledgers()["clean"]

@@ -52,3 +52,15 @@ def test_a_few_sections_that_jump_have_no_trend():
     rng = np.random.default_rng(3)
     shift = np.cumsum(rng.normal(0.5, 5.0, (8, 2)), axis=0)
     assert (np.diff(linear_trend(range(8), shift), axis=0) == 0).all()
+
+
+def test_a_hair_moves_the_trend_by_no_more_than_a_hair():
+    rng = np.random.default_rng(4)
+    steps = np.where(rng.random((250, 2)) < 0.02, 6.0, rng.normal(0.2, 1.2, (250, 2)))
+    hair = rng.uniform(-0.01, 0.01, steps.shape)
+    slopes = [
+        np.diff(linear_trend(range(251), np.cumsum(np.insert(s, 0, 0, axis=0), axis=0)), axis=0)[0]
+        for s in (steps, steps + hair)
+    ]
+    assert np.abs(slopes[1] - slopes[0]).max() < 2e-3
+    assert np.abs(slopes[0] - 0.2).max() < 2.5 * 1.2 / np.sqrt(250)
