@@ -184,7 +184,7 @@ class AlignJob(ListJob[AlignConfig]):
         )  # fmt: skip
         voxel = self.output_settings.voxel
         settling = settle.SettleSettings(
-            given.linear_drift, given.drift_sections, given.anchor, (voxel[1], voxel[2]),
+            given.steady_drift, given.drift_sections, given.anchor, (voxel[1], voxel[2]),
             voxel[0], self.output_settings.unit,
         )  # fmt: skip
         graph.map(

@@ -176,8 +176,8 @@ class MeshConfig(Section):
     anchor: int | None = Field(
         None, description="the section that stays as it is, in whose frame all others are drawn"
     )
-    linear_drift: bool = Field(
-        True, description="take the steady drift of whole sections out again: tissue cut obliquely"
+    steady_drift: bool = Field(
+        True, description="take out again what whole sections drift steadily: tissue cut obliquely"
     )
     drift_sections: int = Field(
         20, ge=0,

@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     at = np.stack(np.meshgrid(*inside, indexing="ij"))
     mesh: dict[str, Any] = {"block_sections": arguments.block}
     if arguments.keep_drift:
-        mesh |= {"linear_drift": False, "drift_sections": 0}
+        mesh |= {"steady_drift": False, "drift_sections": 0}
     flow = {"patch_px": arguments.patch} if arguments.patch else {}
     common = {"flow": flow, "run": {"report": False}}
     with tempfile.TemporaryDirectory() as name:

@@ -48,7 +48,7 @@ def stitch(tiles: Path, output: Path, flags: Sequence[str] = (), **settings: Any
 
 ALIGNED = {
     "flow": {"patch_px": 48, "stride_px": 16, "search_px": 16, "scales": (1,), "bridges": (3,)},
-    "mesh": {"bending_px": 60.0, "block_sections": 50, "linear_drift": False, "drift_sections": 0},
+    "mesh": {"bending_px": 60.0, "block_sections": 50, "steady_drift": False, "drift_sections": 0},
     "rough": {"model": "translation"},
 }
 

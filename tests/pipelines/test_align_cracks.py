@@ -14,7 +14,7 @@ CRACK, SECTIONS = 26, 4
 SETTINGS = {
     "rough": {"model": "none"},
     "flow": {"patch_px": 64, "stride_px": 20, "search_px": 20, "scales": (1,)},
-    "mesh": {"bending_px": 160.0, "linear_drift": False, "drift_sections": 0},
+    "mesh": {"bending_px": 160.0, "steady_drift": False, "drift_sections": 0},
 }
 
 

@@ -21,7 +21,8 @@ from warpbeam.kernels.maps.fill import fill_missing
 from warpbeam.kernels.maps.invert import invert
 from warpbeam.kernels.maps.irregular import folded
 from warpbeam.kernels.maps.points import warp_points
-from warpbeam.kernels.mesh.trend import arrived, linear_trend, slow_part
+from warpbeam.kernels.mesh.drift import steady_drift
+from warpbeam.kernels.mesh.trend import arrived, slow_part
 from warpbeam.transforms.align.frame import Frame, joined_uri, load_frame
 from warpbeam.transforms.align.redone import Part, Placed, hold, redone
 from warpbeam.transforms.align.section_maps import forward_uri, mark_of
@@ -42,17 +43,17 @@ _RUN = 16  # sections of a unit: their neighbours in z are read once for all of 
 
 @dataclass(frozen=True)
 class SettleSettings:
-    """What varies slowly along z and is given back; see `kernels.mesh.trend`.
+    """What varies slowly along z and is given back; see `kernels.mesh.trend` and `drift`.
 
     Attributes:
-        linear: the mean displacement of the sections, its steady drift.
+        steady: the mean displacement of the sections, as far as it drifts steadily.
         window: bends of the sections, over so many sections on either side; 0 for none. Left
             alone where the stack is shorter than that.
         anchor: the section that stays as it is; None for none.
         voxel: yx size of a voxel, and the distance of sections, in `unit`.
     """
 
-    linear: bool
+    steady: bool
     window: int
     anchor: int | None
     voxel: tuple[float, float]
@@ -76,7 +77,7 @@ def list_runs(
     )
     sections = [row[0] for row in rows]
     shift = np.array([row[1] for row in rows])
-    drift = linear_trend(sections, shift) if settings.linear else np.zeros_like(shift)
+    drift = steady_drift(sections, shift) if settings.steady else np.zeros_like(shift)
     window = settings.window if len(sections) > 2 * settings.window else 0
     every = list(zip(sections, drift.tolist(), strict=True))
     anchors = {settings.anchor} & set(sections)
