@@ -20,6 +20,7 @@ from warpbeam.transforms.convert import ConvertTile, usable
 from warpbeam.transforms.flatfield import EstimateFlatField, list_channels
 from warpbeam.transforms.fuse import FuseSettings, FuseTiles
 from warpbeam.transforms.gain import MeasureLevels, SolveGains, list_overlaps, one_gain
+from warpbeam.transforms.keys import ShardKey
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.pyramid import BuildShard, list_shards
 from warpbeam.transforms.stage import Unit
@@ -136,10 +137,11 @@ def add_fusion(
         "canvas", asdict(output), functools.partial(_one_canvas, run), LayOut(run, output),
         critical=True,
     )  # fmt: skip
+    fused = graph.following("fuse", asdict(settings))
     graph.add(
         "fuse",
         asdict(settings),
-        functools.partial(_placed, run, graph.ledger("convert")),
+        functools.partial(_to_fuse, run, graph.ledger("convert"), fused),
         lambda stage: FuseTiles(stage, run, settings),
     )
     volumes = {"pyramid": run.volume}
@@ -191,6 +193,12 @@ def _one_canvas(run: RunFolder) -> Iterator[Unit]:
 def _placed(run: RunFolder, converted: Ledger) -> Iterator[PlacedTile]:
     there = {source.key for source in usable(run, converted)}
     return (placed for placed in load_placement(run) if placed.source.key in there)
+
+
+def _to_fuse(run: RunFolder, converted: Ledger, fused: Ledger) -> Iterator[PlacedTile | ShardKey]:
+    """The placed tiles, and the shards of the same canvas that are there already."""
+    yield from _placed(run, converted)
+    yield from (ShardKey(*key) for key in fused.marks())
 
 
 def plan(

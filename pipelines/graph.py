@@ -70,7 +70,7 @@ class JobGraph:
             critical: whether a failure stops the job.
             needed: whether it may have units; without, it has a ledger but no place in the graph.
         """
-        stage = Stage(self._following(name, settings), self.attempts, critical=critical)
+        stage = Stage(self.following(name, settings), self.attempts, critical=critical)
         self.stages.append(stage)
         chosen = self.only is None or name in self.only
         if self.pipeline is not None and needed and chosen:
@@ -88,13 +88,13 @@ class JobGraph:
         needed: bool = True,
     ) -> None:
         """A stage that does one piece of work per unit."""
-        listing = functools.partial(_announced, self._following(name, settings), list_units)
+        listing = functools.partial(_announced, self.following(name, settings), list_units)
         self.add(
             name, settings, listing, lambda stage: RunStage(stage, work), critical=critical,
             needed=needed,
         )  # fmt: skip
 
-    def _following(self, name: str, settings: Any) -> Ledger:
+    def following(self, name: str, settings: Any) -> Ledger:
         """The ledger of a stage that comes next."""
         before = self.stages[-1].ledger.config_hash if self.stages else self.inputs
         return Ledger(self.run, name, chain(before, name, settings))

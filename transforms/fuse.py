@@ -2,6 +2,9 @@
 
 tile, matrix --> (shard, tile) for each shard it touches --> GroupByKey
     --> one worker reads the parts, blends them in order of the tiles, writes the shard
+
+A shard that was fused before meets the others as (shard, nothing): where no tile touches it any
+more, it is written empty.
 """
 
 from __future__ import annotations
@@ -52,15 +55,18 @@ class FuseSettings:
 
 
 class FuseTiles(beam.PTransform):
-    """Writes every level-0 shard that a tile touches, and the levels inside it."""
+    """Writes every level-0 shard that a tile touches or touched before, and the levels inside it.
+
+    Applied to the tiles, and the keys of the shards that are done.
+    """
 
     def __init__(self, stage: Stage, run: RunFolder, settings: FuseSettings) -> None:
         super().__init__()
         self._stage, self._run, self._settings = stage, run, settings
 
-    def expand(self, placed: beam.PCollection[PlacedTile]) -> Barrier:
+    def expand(self, given: beam.PCollection[PlacedTile | ShardKey]) -> Barrier:
         return (
-            placed
+            given
             | "to shards"
             >> beam.ParDo(_ToShardsFn(self._run, self._settings.blending)).with_output_types(
                 tuple[ShardKey, Any]  # names the key's coder, which grouping goes by
@@ -80,7 +86,12 @@ class _ToShardsFn(StatelessFn):
         self._canvas = load_canvas(self._run)
         self._bends = BendReader(self._run)
 
-    def process(self, placed: PlacedTile) -> Iterator[tuple[ShardKey, PlacedTile]]:
+    def process(
+        self, placed: PlacedTile | ShardKey
+    ) -> Iterator[tuple[ShardKey, PlacedTile | None]]:
+        if isinstance(placed, ShardKey):
+            yield placed, None
+            return
         bend = self._bends.reach(placed.source.key)
         footprint = self._canvas.footprint(placed, bend)
         for block in self._canvas.shards_of(placed, render.spill(self._blending), bend):
@@ -100,9 +111,9 @@ class _OrderFn(StatelessFn):
         self._shading = shading_fingerprint(self._run)
         self._bends = BendReader(self._run)
 
-    def process(self, group: tuple[ShardKey, Iterable[PlacedTile]]) -> Iterator[Announced]:
+    def process(self, group: tuple[ShardKey, Iterable[PlacedTile | None]]) -> Iterator[Announced]:
         key, placed = group
-        tiles = sorted(placed)
+        tiles = sorted(tile for tile in placed if tile is not None)
         maps = self._bends.fingerprint(tile.source.key for tile in tiles)
         payload = (self._canvas.origin, self._canvas.shape, self._shading, *maps, tiles)
         yield from announced(self._stage, [(key, payload)])

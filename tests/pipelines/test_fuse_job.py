@@ -1,10 +1,12 @@
 """`fuse` end to end on the local runner: right pixels, the same bytes, nothing done twice."""
 
+import copy
 import json
 import random
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -358,3 +360,35 @@ def test_nothing_written_to_a_canvas_of_another_shape_counts(tmp_path):
     assert pixels(run).shape == (*shape[:-1], shape[-1] + 40)
     assert not pixels(run).any()
     assert not markers(run, "fuse")
+
+
+def test_a_shard_that_no_tile_touches_any_more_is_emptied(tmp_path):
+    """A tile that is placed elsewhere, on a canvas that stays; render cells are 1024 px wide."""
+    for name, value in (("a", 50), ("b", 90), ("c", 130)):
+        write_tiff(tmp_path / f"{name}.tif", np.full((128, 128), value, np.uint16))
+    at = {"a": (0, 0), "b": (2500, 2500), "c": (0, 2500)}
+    rows = [{"file": f"{name}.tif", "y": y, "x": x} for name, (y, x) in at.items()]
+    tiles, run = write_list(tmp_path / "tiles.csv", rows), tmp_path / "run"
+    volumes = {"shard_2d": (512, 512), "chunk_2d": (128, 128)}
+    settings = {"volume": volumes, "shading": {"flatfield": "off"}}
+    fuse(tiles, run, **copy.deepcopy(settings))
+    assert (pixels(run)[0, 0, 0, :128, 2500:] == 130).all()
+    placed = json.loads((run / "transforms.json").read_text())
+    placed["c"]["matrix"] = [[1.0, 0.0, 2500.0], [0.0, 1.0, 0.0]]
+    _fuse_again(tiles, run, settings, placed)
+    now = pixels(run)[0, 0, 0]
+    assert (now[2500:, :128] == 130).all()
+    assert not now[:128, 2500:].any()
+    assert now[:128, :128].all()
+    assert now[2500:, 2500:].all()
+    coarse = volume.open_volume(str(run / VOLUME)).level(2)
+    assert not coarse.read(Box.of_shape(coarse.shape))[0, 0, 0, :32, 625:].any()
+    _fuse_again(tiles, run, settings, placed)
+    np.testing.assert_array_equal(pixels(run)[0, 0, 0], now)
+
+
+def _fuse_again(tiles, run, settings, placed):
+    """The stages after the placement, with another one."""
+    with mock.patch.object(FuseJob, "prepare", return_value=None):
+        (run / "transforms.json").write_text(json.dumps(placed))
+        assert fuse(tiles, run, **copy.deepcopy(settings)).exit_code == 0
