@@ -28,6 +28,7 @@ from warpbeam.pipelines.job import Outcome
 from warpbeam.pipelines.list_job import ListJob
 from warpbeam.pipelines.plan import Plan
 from warpbeam.transforms.align import (
+    blocks,
     clean,
     frame,
     join,
@@ -38,6 +39,7 @@ from warpbeam.transforms.align import (
     render,
     rough,
     settle,
+    starts,
 )
 from warpbeam.transforms.align.redone import Part
 from warpbeam.transforms.canvas import OutputSettings
@@ -153,21 +155,21 @@ class AlignJob(ListJob[AlignConfig]):
         cleaned = graph.ledger("clean")
         graph.map(
             "mesh", asdict(settings),
-            functools.partial(mesh.list_blocks, run, cleaned, settings),
+            functools.partial(blocks.list_blocks, run, cleaned, settings),
             mesh.RelaxBlock(run, settings),
         )  # fmt: skip
         meshes = graph.ledger("mesh")
         graph.map(
-            "starts", None, functools.partial(mesh.one_start, run, cleaned, meshes, settings),
-            mesh.ComposeStarts(run, settings), critical=True,
+            "starts", None, functools.partial(starts.one_start, run, cleaned, meshes, settings),
+            starts.ComposeStarts(run, settings), critical=True,
         )  # fmt: skip
-        starts, chains = graph.ledger("starts"), []
+        begun, chains = graph.ledger("starts"), []
         turns = 2 if len(self.tiles) > 2 * given.block_sections else 1
         for turn in range(turns):
             name = "chain" if turn == 0 else f"chain_{turn + 1}"
             graph.map(
                 name, None,
-                functools.partial(mesh.list_chains, run, cleaned, starts, settings, turn),
+                functools.partial(mesh.list_chains, run, cleaned, begun, settings, turn),
                 mesh.ChainBlock(run, settings, turn), critical=True,
             )  # fmt: skip
             chains.append(graph.ledger(name))
@@ -177,9 +179,9 @@ class AlignJob(ListJob[AlignConfig]):
                 functools.partial(join.one_agreement, run, cleaned, chains[-1], settings),
                 join.ComposeAgain(run, settings, turn), critical=True,
             )  # fmt: skip
-            starts = graph.ledger(name)
+            begun = graph.ledger(name)
         graph.map(
-            "join", None, functools.partial(join.list_joins, chains, starts),
+            "join", None, functools.partial(join.list_joins, chains, begun),
             join.JoinBlock(run, settings, turns), critical=True,
         )  # fmt: skip
         voxel = self.output_settings.voxel
@@ -283,7 +285,7 @@ class AlignJob(ListJob[AlignConfig]):
         )
 
     @property
-    def mesh_settings(self) -> mesh.MeshSettings:
+    def mesh_settings(self) -> blocks.MeshSettings:
         """How sections become sheets, and which of their cells are folds."""
         given = self.config.mesh
         limits = Limits(
@@ -291,7 +293,7 @@ class AlignJob(ListJob[AlignConfig]):
             given.fold_retries,
         )  # fmt: skip
         solved = ChainSettings(given.least_known, given.most_scatter_px, limits)
-        return mesh.MeshSettings(
+        return blocks.MeshSettings(
             given.bending_px, given.spring, given.block_sections, solved, given.skip
         )
 

@@ -11,7 +11,7 @@ import tifffile
 from running import ALIGNED, align
 
 from warpbeam.transforms.align.frame import chained_uri, clean_uri, load_frame
-from warpbeam.transforms.align.mesh import read_mesh
+from warpbeam.transforms.align.mesh_store import read_mesh
 from warpbeam.transforms.storage import fields
 from warpbeam.transforms.storage.run_folder import RunFolder
 

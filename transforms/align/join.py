@@ -17,14 +17,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from warpbeam.transforms.align.blocks import MeshSettings, blocks_in_turn
 from warpbeam.transforms.align.frame import Frame, chained_uri, joined_uri, load_frame
-from warpbeam.transforms.align.mesh import (
-    MeshSettings,
-    Starts,
-    blocks_in_turn,
-    decay_of,
-    read_mesh,
-)
+from warpbeam.transforms.align.mesh_store import read_mesh
+from warpbeam.transforms.align.starts import Starts, decay_of
 from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import fields
@@ -37,7 +33,7 @@ Field = Float[np.ndarray, "c y x"]
 def one_agreement(
     run: RunFolder, cleaned: Ledger, chains: Ledger, settings: MeshSettings
 ) -> Iterator[Unit]:
-    """The single unit. Payload: a fingerprint of the chains, and see `mesh.blocks_in_turn`."""
+    """The single unit. Payload: a fingerprint of the chains, and see `blocks.blocks_in_turn`."""
     yield ("agree",), [chains.fingerprint(), blocks_in_turn(run, cleaned, settings)]
 
 

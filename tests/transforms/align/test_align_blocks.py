@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warpbeam.transforms.align.mesh import bad_sections, blocks_of
+from warpbeam.transforms.align.blocks import bad_sections, blocks_of
 
 
 def test_a_section_without_flow_either_way_is_bad():
