@@ -164,7 +164,8 @@ class AlignJob(ListJob[AlignConfig]):
             starts.ComposeStarts(run, settings), critical=True,
         )  # fmt: skip
         begun, chains = graph.ledger("starts"), []
-        turns = 2 if len(self.tiles) > 2 * given.block_sections else 1
+        blocks_at_most = math.ceil(len(self.tiles) / given.block_sections)
+        turns = min(max(blocks_at_most - 1, 1), frame.MOST_TURNS)
         for turn in range(turns):
             name = "chain" if turn == 0 else f"chain_{turn + 1}"
             graph.map(

@@ -13,6 +13,7 @@ from warpbeam.pipelines import estimate
 from warpbeam.pipelines.align_config import AlignConfig
 from warpbeam.pipelines.fusing import coarse_levels as coarse_levels_of
 from warpbeam.pipelines.plan import Plan, StagePlan
+from warpbeam.transforms.align.frame import MOST_TURNS
 from warpbeam.transforms.canvas import OutputSettings, canvas_on, volume_spec
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tiles import TileList
@@ -82,7 +83,7 @@ def plan(
             "mesh", math.ceil(depth / config.mesh.block_sections), pairs * nodes * 8,
             depth * nodes * 8,
             block_sections * nodes * 16 * (len(flow.gaps) + 2) + 1000 * nodes,
-            depth * nodes / _NODES_PER_S * 3,
+            depth * nodes / _NODES_PER_S * (1 + MOST_TURNS),
         ),
         StagePlan(
             "settle", math.ceil(depth / 16), depth * nodes * 16, depth * nodes * 24,
