@@ -68,5 +68,5 @@ setup(
         ],
     },
     options={"editable_wheel": {"mode": "strict"}},
-    entry_points={"console_scripts": [f"{NAME}={NAME}.pipelines.cli:main"]},
+    entry_points={"console_scripts": [f"{NAME}={NAME}.pipelines.cli:entry"]},
 )

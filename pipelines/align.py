@@ -164,8 +164,7 @@ class AlignJob(ListJob[AlignConfig]):
             starts.ComposeStarts(run, settings), critical=True,
         )  # fmt: skip
         begun, chains = graph.ledger("starts"), []
-        blocks_at_most = math.ceil(len(self.tiles) / given.block_sections)
-        turns = min(max(blocks_at_most - 1, 1), frame.MOST_TURNS)
+        turns = align_plan.chain_turns(self.tiles, given.block_sections)
         for turn in range(turns):
             name = "chain" if turn == 0 else f"chain_{turn + 1}"
             graph.map(
@@ -225,10 +224,11 @@ class AlignJob(ListJob[AlignConfig]):
 
     def continues(self, theirs: dict[str, Any]) -> bool:
         """Some more sections may have been aligned again."""
+        if theirs["job"] != self.name:
+            return False
         mine, other = self.config.result_settings(), dict(theirs["settings"])
         return (
-            theirs["job"] == self.name
-            and theirs["inputs"] == self.fingerprint(with_versions=False)
+            theirs["inputs"] == self.fingerprint(with_versions=False)
             and set(other.pop("redone", ())) <= set(mine.pop("redone"))
             and other == mine
         )
@@ -273,7 +273,7 @@ class AlignJob(ListJob[AlignConfig]):
             CleanSettings(
                 given.min_peak_ratio,
                 given.min_sharpness or None,
-                given.min_correlation or None,
+                min_ncc=given.min_correlation or None,
                 max_magnitude=given.max_magnitude_px or None,
                 max_deviation=given.max_deviation_px,
             ),
@@ -283,6 +283,7 @@ class AlignJob(ListJob[AlignConfig]):
                 min_gap=given.min_gap,
             ),
             given.bridge_above,
+            self.config.mesh.skip,
         )
 
     @property
@@ -310,7 +311,7 @@ class AlignJob(ListJob[AlignConfig]):
         self._check_sections("mesh.skip", self.config.mesh.skip)
         if self.config.mesh.anchor is not None:
             self._check_sections("mesh.anchor", [self.config.mesh.anchor])
-        align_parts.check(self.parts, self.tiles)
+        align_parts.check(self.parts, self.sources)
         self.check_channel(flow.channel, "flow.channel")
         for rule in flow.exclude:
             self.check_channel(rule.channel, "flow.exclude.channel")

@@ -269,7 +269,8 @@ class AlignConfig(JobConfig):
     redone: tuple[str, ...] = Field(
         (),
         description="folders of runs that aligned a range of these sections again, with other "
-        "settings: its maps are taken, but for those of its first and last section, which hold it",
+        "settings: its maps are taken, but for those of its first and last section, which hold it "
+        "where the stack goes on",
     )  # fmt: skip
     time: int | None = Field(None, description="which time to align, where there are several")
     rough: RoughConfig = RoughConfig()

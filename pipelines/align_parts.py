@@ -16,8 +16,10 @@ from warpbeam.transforms.storage import tables
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tiles import TileList
+from warpbeam.transforms.tiles import TileSource
 
-# Kinds of sections that are no hold: their place is a guess.
+# Kinds of sections that were not aligned by their own flow: their place is a guess, which neither
+# holds others nor replaces another place.
 _UNCERTAIN = ("bridged", "unconnected", "unreadable", "missing")
 
 
@@ -33,16 +35,17 @@ def parts_of(runs: Sequence[str], tiles: TileList) -> list[Part]:
         folder, mark = finished_alignment(run)
         sections = sorted(p.source.key.section for p in load_placement(folder))
         held = {sections[0], sections[-1]} - {min(every), max(every)}
-        own = [section for section in sections if section not in held]
+        status = _status(run)
+        own = [s for s in sections if s not in held and status.get(s, "missing") not in _UNCERTAIN]
         found.append(Part(run, mark, tuple(sorted(held)), tuple(own)))
     return found
 
 
-def check(parts: Sequence[Part], tiles: TileList) -> None:
+def check(parts: Sequence[Part], sources: Sequence[TileSource]) -> None:
     """Raises InputError where a part does not go together with the sections, or with another."""
-    shapes = {tile.section: tuple(tile.shape) for tile in tiles}
+    versions = {source.key.section: source.version for source in sources}
     for part in parts:
-        _check_sections(part, shapes)
+        _check_sections(part, versions)
         _check_hold(part)
     for a, b in itertools.permutations(parts, 2):
         if common := {*a.own} & {*b.own, *b.held}:
@@ -55,36 +58,53 @@ def check(parts: Sequence[Part], tiles: TileList) -> None:
             )
 
 
-def _check_sections(part: Part, shapes: dict[int, tuple[int, ...]]) -> None:
-    folder = RunFolder(part.run)
-    for placed in load_placement(folder):
-        section, shape = placed.source.key.section, tuple(placed.source.shape)
-        if shapes.get(section) != shape:
-            raise InputError(
-                "a run aligned other sections",
-                where=f"redone, {part.run}",
-                expected="sections of this stack, at the same resolution",
-                got=f"section {section} of {' x '.join(map(str, shape))} px",
-                fix="align a range of these sections",
-            )
+def _check_sections(part: Part, versions: dict[int, str]) -> None:
+    for placed in load_placement(RunFolder(part.run)):
+        section = placed.source.key.section
+        if section not in versions:
+            problem, got = "a run aligned other sections", f"section {section}, which is not here"
+        elif placed.source.version != versions[section]:
+            problem, got = "a run aligned another image", f"another file of section {section}"
+        else:
+            continue
+        raise InputError(
+            problem,
+            where=f"redone, {part.run}",
+            expected="a range of these sections, from the same files as they are now",
+            got=got,
+            fix="align a range of these sections again by itself",
+        )
+
+
+def _status(run: str) -> dict[int, str]:
+    rows = list(tables.read(RunFolder(run).table("sections")))
+    if not rows:
+        raise InputError(
+            "a run does not tell how its sections were aligned",
+            where=f"redone, {run}",
+            expected="the folder of a finished run of `warpbeam align`",
+            got="no sections.parquet",
+            fix="run `warpbeam align` on it again",
+        )
+    return {row["section"]: row["status"] for row in rows}
 
 
 def _check_hold(part: Part) -> None:
-    status = {r["section"]: r["status"] for r in tables.read(RunFolder(part.run).table("sections"))}
+    status = _status(part.run)
     if not part.held or not part.own:
         raise InputError(
             "a run cannot take a place in the stack",
             where=f"redone, {part.run}",
-            expected="a section on either side of those that are replaced, to hold them",
+            expected="sections with flow of their own, and one on either side, to hold them",
             got=f"sections {min(status)} to {max(status)}",
             fix="align a range with its neighbours, but not the whole stack",
         )
     for section in part.held:
-        if status[section] in _UNCERTAIN:
+        if status.get(section, "missing") in _UNCERTAIN:
             raise InputError(
                 "a section that should hold others was not aligned itself",
                 where=f"redone, {part.run}",
                 expected="a range that begins and ends with good sections",
-                got=f"section {section}: {status[section]}",
+                got=f"section {section}: {status.get(section, 'missing')}",
                 fix="choose a wider range",
             )

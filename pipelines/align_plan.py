@@ -59,6 +59,7 @@ def plan(
     evened = (
         0 if config.render.contrast == "none" else estimate.EVENED_BYTES * math.prod(spec.shard[3:])
     )
+    slow = 2 * config.mesh.drift_sections + 1
     stages = [
         estimate.convert(tiles, needed=not all(s.direct for s in sources)),
         StagePlan(
@@ -83,11 +84,12 @@ def plan(
             "mesh", math.ceil(depth / config.mesh.block_sections), pairs * nodes * 8,
             depth * nodes * 8,
             block_sections * nodes * 16 * (len(flow.gaps) + 2) + 1000 * nodes,
-            depth * nodes / _NODES_PER_S * (1 + MOST_TURNS),
+            depth * nodes / _NODES_PER_S * (1 + chain_turns(tiles, config.mesh.block_sections)),
         ),
         StagePlan(
             "settle", math.ceil(depth / 16), depth * nodes * 16, depth * nodes * 24,
-            (16 + 2 * config.mesh.drift_sections) * nodes * 64, depth * nodes / _NODES_PER_S,
+            (16 + slow * (1 + 2 * len(config.redone) + (config.mesh.anchor is not None)))
+            * nodes * 64, depth * nodes / _NODES_PER_S,
         ),
         StagePlan(
             "render", spec.levels[0].shards,
@@ -104,6 +106,12 @@ def plan(
         f"{len(spec.levels)} levels, shards {' x '.join(map(str, spec.shard))}",
     )
     return Plan(tuple(stages), estimate.BASE_MEMORY, what)
+
+
+def chain_turns(tiles: TileList, block: int) -> int:
+    """How often blocks are solved in one frame: until all are exact, or close to it."""
+    sections = tiles.tiles[-1].section - tiles.tiles[0].section + 1
+    return min(max(math.ceil(sections / block) - 1, 1), MOST_TURNS)
 
 
 def nominal_spec(tiles: TileList, output: OutputSettings, run: RunFolder) -> VolumeSpec:

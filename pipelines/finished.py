@@ -34,7 +34,7 @@ def finished_run(
             made = Ledger(uri, stage, summary["stages"][stage])
             return folder, digest([summary["inputs"], made.config_hash, made.fingerprint()])
     raise InputError(
-        f"there is no {what} to apply",
+        f"there is no finished {what}",
         where=uri,
         expected=f"the folder of a finished run of `warpbeam {job}`",
         got=f"a run of {summary['job']}" if summary.get("job") else "nothing of the kind",

@@ -25,7 +25,7 @@ from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.pyramid import BuildShard, list_shards
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import ngff, store
-from warpbeam.transforms.storage.ledger import Ledger, Record, digest
+from warpbeam.transforms.storage.ledger import Key, Ledger, Record, digest
 from warpbeam.transforms.storage.run_folder import RunFolder
 from warpbeam.transforms.storage.tiles import TileList
 from warpbeam.transforms.storage.volume_spec import VolumeSpec
@@ -138,10 +138,11 @@ def add_fusion(
         critical=True,
     )  # fmt: skip
     fused = graph.following("fuse", asdict(settings))
+    failed = [key for key, _ in fused.failures()]  # which are forgotten when the job begins
     graph.add(
         "fuse",
         asdict(settings),
-        functools.partial(_to_fuse, run, graph.ledger("convert"), fused),
+        functools.partial(_to_fuse, run, graph.ledger("convert"), fused, failed),
         lambda stage: FuseTiles(stage, run, settings),
     )
     volumes = {"pyramid": run.volume}
@@ -195,10 +196,12 @@ def _placed(run: RunFolder, converted: Ledger) -> Iterator[PlacedTile]:
     return (placed for placed in load_placement(run) if placed.source.key in there)
 
 
-def _to_fuse(run: RunFolder, converted: Ledger, fused: Ledger) -> Iterator[PlacedTile | ShardKey]:
-    """The placed tiles, and the shards of the same canvas that are there already."""
+def _to_fuse(
+    run: RunFolder, converted: Ledger, fused: Ledger, failed: Sequence[Key]
+) -> Iterator[PlacedTile | ShardKey]:
+    """The placed tiles, and the shards of the same canvas that were written: done or `failed`."""
     yield from _placed(run, converted)
-    yield from (ShardKey(*key) for key in fused.marks())
+    yield from (ShardKey(*key) for key in {*fused.marks(), *failed})
 
 
 def plan(

@@ -222,6 +222,6 @@ def test_sections_that_were_not_aligned_are_refused(aligned, tmp_path):
         apply(aligned, other, tmp_path / "out")
     with pytest.raises(InputError, match="expected: 320 x 352 px"):
         apply(aligned, aligned / "sections", tmp_path / "out", scale=2)
-    with pytest.raises(InputError, match="no alignment to apply"):
+    with pytest.raises(InputError, match="no finished alignment"):
         apply(tmp_path, aligned / "sections", tmp_path / "out")
     assert not (tmp_path / "out").exists()

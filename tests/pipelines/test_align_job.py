@@ -355,3 +355,14 @@ def test_what_an_earlier_layout_left_behind_is_done_again(tmp_path, monkeypatch)
     align(sections, tmp_path / "fresh")
     volumes = [object_hashes(tmp_path / name / "volume.ome.zarr") for name in ("run", "fresh")]
     assert volumes[0] == volumes[1]
+
+
+def test_a_section_that_is_skipped_is_bridged_over_one_gap_alone(folder, stack, tmp_path):
+    """Where neighbours alone are compared, flow over the skipped one is measured for it."""
+    flow = {"gaps": (1,), "bridges": (2, 3)}
+    outcome = align(folder, tmp_path / "out", mesh={"skip": (3,)}, flow=flow)
+    table = rows(tmp_path / "out")
+    assert table[4]["references"] == [2]
+    assert {row["status"] for row in table.values()} == {"start", "regular"}
+    assert outcome.numbers["skipped_sections"] == []
+    assert np.median(residuals(stack, forward(tmp_path / "out"), POINTS)) < 0.15

@@ -1,5 +1,8 @@
 """A range of an aligned stack, aligned again by itself; and a section that stays as it is."""
 
+import shutil
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -119,6 +122,22 @@ def test_a_run_is_not_continued_without_what_was_redone(sections, whole, again):
         align(sections, whole, **STIFF)
 
 
+def test_a_run_that_was_being_overwritten_can_be_overwritten(sections, tmp_path):
+    align(sections, tmp_path / "out", stages=["convert"])
+    owner = Path(RunFolder(str(tmp_path / "out")).owner)
+    owner.write_text('{"job": "none: it was being overwritten"}')
+    with pytest.raises(InputError, match="the output exists"):
+        align(sections, tmp_path / "out", stages=["convert"])
+    align(sections, tmp_path / "out", stages=["convert"], overwrite=True)
+
+
+def test_a_run_without_a_table_of_sections_is_refused(sections, part, tmp_path):
+    shutil.copytree(part, tmp_path / "part")
+    (tmp_path / "part" / "sections.parquet").unlink()
+    with pytest.raises(InputError, match=r"no sections\.parquet"):
+        align(sections, tmp_path / "out", redone=(str(tmp_path / "part"),), **STIFF)
+
+
 def test_at_the_end_of_the_stack_one_section_holds(sections, tmp_path):
     align(sections, tmp_path / "end", first_section=18)
     align(sections, tmp_path / "whole", redone=(str(tmp_path / "end"),), **STIFF)
@@ -132,13 +151,22 @@ def test_what_does_not_fit_is_refused(sections, part, tmp_path):
             align(sections, tmp_path / "out", redone=tuple(map(str, runs)), **STIFF, **settings)
         assert not (tmp_path / "out").exists()
 
-    refused("no alignment", tmp_path / "nothing")
+    refused("no finished alignment", tmp_path / "nothing")
     refused("same sections", part, part)
     refused("other sections", part, last_section=10)
     refused("hold", part, first_section=FIRST, last_section=LAST)
     other = write_stack(tmp_path / "small", make_stack(DEPTH, (96, 96)))
     align(other, tmp_path / "other", first_section=2, last_section=5)
-    refused("other sections", tmp_path / "other")
+    refused("another image", tmp_path / "other")
+
+
+def test_what_a_range_could_not_align_keeps_its_place(tmp_path):
+    sections = write_stack(tmp_path / "in", STACK, blank=(11,))
+    align(sections, tmp_path / "part", first_section=FIRST, last_section=LAST)
+    align(sections, tmp_path / "whole", redone=(str(tmp_path / "part"),), **STIFF)
+    rows = {row["section"]: row for row in tables.read(str(tmp_path / "whole/sections.parquet"))}
+    taken = [z for z, row in rows.items() if row["redone"]]
+    assert taken == [9, 10, 12, 13, 14]
 
 
 def test_an_anchor_stays_as_it_is(sections, tmp_path):

@@ -77,7 +77,7 @@ def test_what_does_not_fit_is_refused(registered, tmp_path):
                          output=str(tmp_path / "bad"))  # fmt: skip
     with pytest.raises(InputError, match="not in the frame"):
         apply.run(config)
-    with pytest.raises(InputError, match="no registration"):
+    with pytest.raises(InputError, match="no finished registration"):
         apply.move_points(str(tmp_path), "points.csv", "moved.csv")
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="no points"):

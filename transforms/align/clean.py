@@ -70,11 +70,13 @@ class CleanRules:
         whole: of all scales together.
         bridged: share of a section's nodes that may go without a vector before it is compared
             over further sections.
+        skipped: sections that serve nobody as a reference: a vector to them is none here.
     """
 
     vectors: CleanSettings
     whole: ReconcileSettings
     bridged: float
+    skipped: tuple[int, ...] = ()
 
 
 class CleanFlow:
@@ -110,9 +112,14 @@ class CleanFlow:
             out[gap] = self._combined(frame, measured, frame.settings.gaps[gap])
         patch = self._measuring.patch * min(frame.settings.scales)
         on_section, inside = (_on_section(frame, fixed, margin) for margin in (0, patch // 2))
+        reaches = (*frame.settings.gaps, *frame.settings.bridges)
+        counts = np.array([key.first - reach not in self._rules.skipped for reach in reaches])
         for index, moving in reached:
-            missing = on_section & ~np.isfinite(out[:, 0]).any(axis=0)
-            if (missing & inside).sum() > self._rules.bridged * inside.sum():
+            missing = on_section & ~np.isfinite(out[counts, 0]).any(axis=0)
+            if (
+                counts[gaps + index]
+                and (missing & inside).sum() > self._rules.bridged * inside.sum()
+            ):
                 out[gaps + index] = self._bridge(frame, fixed, moving, missing)
         written = fields.load(clean_uri(self._run)).write(
             frame.nodes(z, (len(out), 2)), out[:, :, None]

@@ -30,7 +30,8 @@ def list_chains(
 ) -> Iterator[Unit]:
     """A unit per block; in later turns only those whose start was not exact before.
 
-    Payload: as in `list_blocks`, and the number of the block and a fingerprint of the starts.
+    Payload: as of `blocks.block_units`, the number of the block, and a fingerprint of the
+    starts.
     """
     marks = starts.fingerprint()
     for number, (key, payload) in enumerate(block_units(run, cleaned, settings)):

@@ -4,7 +4,7 @@
     part        A -- . -- . -- . -- B         and hold the part at both its ends
 
 One map leads from the frame of the part to where the whole has A, another to where it has B; a
-section between gets a mean of both, by its distance. At an end of the stack one alone holds.
+section between goes to a mean of both, by its distance. At an end of the stack one alone holds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from warpbeam.kernels.geometry import affine
 from warpbeam.kernels.maps.compose import compose, then_matrix
 from warpbeam.kernels.maps.coordinate_map import CoordinateMap, from_affine
-from warpbeam.kernels.maps.fill import fill_missing
+from warpbeam.kernels.maps.fill import fill_nearest
 from warpbeam.transforms.align.frame import Frame, load_frame
 from warpbeam.transforms.align.section_maps import load_forward, load_inverse
 from warpbeam.transforms.placement import load_placement
@@ -47,33 +47,27 @@ class Part:
 
 @dataclass(frozen=True)
 class Hold:
-    """How the frame of a part lies in that of the whole stack.
+    """How a held section leads from the frame of the part to that of the whole stack.
 
     Attributes:
-        at: the map from one to the other at each held section, all on one lattice.
+        back: from the part's aligned frame to its world.
+        matrix: from there to the world of the whole stack, by the section's pixels.
+        settled: from there to the aligned frame.
     """
 
-    at: Maps
+    back: CoordinateMap
+    matrix: affine.Matrix
+    settled: CoordinateMap
 
-    def map(self, section: int) -> CoordinateMap:
-        """At any section, by its distance from those that are held."""
-        if len(self.at) == 1:
-            return next(iter(self.at.values()))
-        (low, first), (high, last) = sorted(self.at.items())
-        share = (section - low) / (high - low)
-        return first.with_offsets((1 - share) * first.u + share * last.u)
-
-    @property
-    def step_px(self) -> float:
-        """By how much neighbours are moved apart, so that both ends fit: median over the nodes."""
-        if len(self.at) == 1:
-            return 0.0
-        (low, first), (high, last) = sorted(self.at.items())
-        return float(np.median(np.linalg.norm(last.u - first.u, axis=0)) / (high - low))
+    def follow(self, m: CoordinateMap) -> CoordinateMap:
+        """A map to the part's frame, then to that of the whole. Beyond the held section its
+        bends are those of its edge; turns, which are the matrix's, go on."""
+        world = then_matrix(compose(m, self.back, outside="nearest"), self.matrix)
+        return compose(world, self.settled, outside="nearest")
 
 
-def hold(part: Part, placed: Placed, settled: Maps) -> Hold:
-    """How a part is held.
+def holds(part: Part, placed: Placed, settled: Maps) -> dict[int, Hold]:
+    """How a part is held, by section.
 
     Args:
         part: the part.
@@ -82,33 +76,40 @@ def hold(part: Part, placed: Placed, settled: Maps) -> Hold:
     """
     run = RunFolder(part.run)
     frame, inverse, theirs = load_frame(run), load_inverse(run), _placed(run)
-    return Hold(
-        {
-            section: _carried(
-                then_matrix(inverse.read(frame.z(section)), _between(theirs, placed, section)),
-                settled[section],
-            )
-            for section in part.held
-        }
-    )
-
-
-def _carried(back: CoordinateMap, settled: CoordinateMap) -> CoordinateMap:
-    """Beyond the held section its map is continued."""
-    return fill_missing(compose(back, settled, outside="nearest"), outside="smooth")
+    return {
+        section: Hold(
+            fill_nearest(inverse.read(frame.z(section))),
+            _between(theirs, placed, section),
+            settled[section],
+        )
+        for section in part.held
+    }
 
 
 def redone(
-    part: Part, held: Hold, frame: Frame, placed: Placed, wanted: Iterable[int]
-) -> Iterator[tuple[int, CoordinateMap]]:
-    """The maps of some of the part's own sections, from the world of the whole stack."""
+    part: Part, held: Mapping[int, Hold], frame: Frame, placed: Placed, wanted: Iterable[int]
+) -> Iterator[tuple[int, CoordinateMap, float]]:
+    """Some of the part's own sections: each with its map from the world of the whole stack, and by
+    how much neighbours are moved apart, px (median over the nodes), so that both ends fit."""
     run = RunFolder(part.run)
     there, forward, theirs = load_frame(run), load_forward(run), _placed(run)
     for section in wanted:
         m = from_affine(_between(placed, theirs, section), frame.lattice)
-        for step in (forward.read(there.z(section)), held.map(section)):
-            m = compose(m, step, outside="nearest")
-        yield section, m
+        m = compose(m, forward.read(there.z(section)), outside="nearest")
+        yield section, *_between_holds(m, held, section)
+
+
+def _between_holds(
+    m: CoordinateMap, held: Mapping[int, Hold], section: int
+) -> tuple[CoordinateMap, float]:
+    """What the holds make of a map to the part's frame, each by its distance."""
+    ends = {at: hold.follow(m) for at, hold in sorted(held.items())}
+    if len(ends) == 1:
+        return next(iter(ends.values())), 0.0
+    (low, first), (high, last) = ends.items()
+    share = (section - low) / (high - low)
+    apart = np.median(np.linalg.norm(last.u - first.u, axis=0))
+    return first.with_offsets((1 - share) * first.u + share * last.u), float(apart / (high - low))
 
 
 def _placed(run: RunFolder) -> Placed:

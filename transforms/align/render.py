@@ -90,7 +90,7 @@ def _units(canvas: Canvas, placed: dict[int, PlacedTile], marks: dict[int, str])
             placed[first + z] for z in range(box.start[2], box.stop[2]) if first + z in placed
         ]
         drawn = [marks[p.source.key.section] for p in inside]
-        yield ShardKey(0, block), [sorted(set(drawn)), canvas.shape, inside]
+        yield ShardKey(0, block), [drawn, canvas.shape, inside]
 
 
 class RenderShard:

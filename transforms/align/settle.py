@@ -6,7 +6,7 @@ section may be made the frame of all others, in which it stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,18 +24,18 @@ from warpbeam.kernels.maps.points import warp_points
 from warpbeam.kernels.mesh.drift import steady_drift
 from warpbeam.kernels.mesh.trend import arrived, slow_part
 from warpbeam.transforms.align.frame import Frame, joined_uri, load_frame
-from warpbeam.transforms.align.redone import Part, Placed, hold, redone
+from warpbeam.transforms.align.redone import Maps, Part, Placed, holds, redone
 from warpbeam.transforms.align.section_maps import forward_uri, mark_of
 from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.placement import load_placement
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import fields
 from warpbeam.transforms.storage.displacements import DisplacementField
+from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 
 Corner = Float[np.ndarray, "2"]
-Maps = Mapping[int, CoordinateMap]
 Steps = Mapping[int, float]
 
 _RUN = 16  # sections of a unit: their neighbours in z are read once for all of them
@@ -80,14 +80,28 @@ def list_runs(
     drift = steady_drift(sections, shift) if settings.steady else np.zeros_like(shift)
     window = settings.window if len(sections) > 2 * settings.window else 0
     every = list(zip(sections, drift.tolist(), strict=True))
-    anchors = {settings.anchor} & set(sections)
+    anchors = set() if settings.anchor is None else {settings.anchor}
+    _check_there(anchors, sections, "mesh.anchor")
+    _check_there({s for part in parts for s in part.held}, sections, "redone")
     for first in range(sections[0], sections[-1] + 1, _RUN):
         wanted = [s for s in sections if first <= s < first + _RUN]
         if wanted:
             inside = [part for part in parts if {*wanted, *anchors} & {*part.own}]
             solved = {*wanted, *anchors, *(s for part in inside for s in part.held)}
-            needed = [row for row in every if any(abs(row[0] - s) <= window for s in solved)]
+            near = {n for s in solved for n in range(s - window, s + window + 1)}
+            needed = [row for row in every if row[0] in near]
             yield RunKey(wanted[0], wanted[-1]), [marks, needed, wanted, window, inside]
+
+
+def _check_there(wanted: Collection[int], sections: Sequence[int], where: str) -> None:
+    if lost := sorted(set(wanted) - set(sections)):
+        raise InputError(
+            "a section that others hang on could not be read",
+            where=where,
+            expected="a section with a mesh",
+            got=f"section {lost[0]} without one",
+            fix="mend its file, or choose another section",
+        )
 
 
 class SettleSections:
@@ -139,7 +153,7 @@ class SettleSections:
 
     def _maps(self, frame: Frame, placed: Placed, payload: Any) -> tuple[Maps, Maps, Steps]:
         """The maps of the wanted sections as the whole stack has them, their final ones, and
-        `Hold.step_px` of those that were done again."""
+        by how much those that were done again are moved apart."""
         _, needed, wanted, window, parts = payload
         drift = {row[0]: np.reshape(row[1], (2, 1, 1)) for row in needed}
         meshes = {s: on_lattice(self._mesh(frame, s) - drift[s], frame.lattice) for s in drift}
@@ -149,27 +163,25 @@ class SettleSections:
         solved = _without_slow_bends(meshes, sorted(wanted | held), window) if window else meshes
         final, steps = dict(solved), {}
         for part in parts:
-            ends, own = hold(part, placed, solved), sorted(wanted & set(part.own))
-            final.update(redone(part, ends, frame, placed, own))
-            steps.update(dict.fromkeys(own, ends.step_px))
+            ends, own = holds(part, placed, solved), sorted(wanted & set(part.own))
+            for section, m, step in redone(part, ends, frame, placed, own):
+                final[section], steps[section] = m, step
         for section in anchor:
+            back = fill_missing(invert(final[section]), outside="smooth")
             to_pixels = np.linalg.inv(affine.homogeneous(placed[section].matrix))
-            onto = _back(final[section], to_pixels)
             solved, final = (
-                {s: compose(maps[s], onto, outside="nearest") for s in wanted}
+                {
+                    s: then_matrix(compose(maps[s], back, outside="nearest"), to_pixels)
+                    for s in wanted
+                }
                 for maps in (solved, final)
             )
-            final[section] = from_affine(to_pixels, frame.lattice)  # what `onto` only samples
+            final[section] = from_affine(to_pixels, frame.lattice)  # exactly
         return solved, final, steps
 
     def _mesh(self, frame: Frame, section: int) -> Float[np.ndarray, "c y x"]:
         stored = fields.load(joined_uri(self._run))
         return stored.read(frame.nodes(frame.z(section), (2,)))[:, 0].astype(np.float64)
-
-
-def _back(forward: CoordinateMap, to_pixels: affine.Matrix) -> CoordinateMap:
-    """From the aligned frame to the pixels of a section, continued beyond it."""
-    return then_matrix(fill_missing(invert(forward), outside="smooth"), to_pixels)
 
 
 def _without_slow_bends(

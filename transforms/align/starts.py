@@ -125,6 +125,7 @@ def _nothing_to_align() -> InputError:
         where="all sections",
         expected="flow between neighbours on a tenth of the nodes (mesh.least_known)",
         got="hardly any",
-        fix="look at the sections; try other flow.patch_px, flow.search_px, flow.scales; where "
+        fix="look at the sections; try other flow.patch_px, flow.search_px, flow.scales, "
+        "flow.min_correlation; where "
         "they lie far apart, rough.model other than none",
     )
