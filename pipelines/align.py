@@ -160,7 +160,8 @@ class AlignJob(ListJob[AlignConfig]):
         )  # fmt: skip
         meshes = graph.ledger("mesh")
         graph.map(
-            "starts", None, functools.partial(starts.one_start, run, cleaned, meshes, settings),
+            "starts", None,
+            functools.partial(starts.one_composition, "starts", run, cleaned, meshes, settings),
             starts.ComposeStarts(run, settings), critical=True,
         )  # fmt: skip
         begun, chains = graph.ledger("starts"), []
@@ -176,7 +177,9 @@ class AlignJob(ListJob[AlignConfig]):
             name = "agree" if turn == 0 else f"agree_{turn + 1}"
             graph.map(
                 name, None,
-                functools.partial(join.one_agreement, run, cleaned, chains[-1], settings),
+                functools.partial(
+                    starts.one_composition, "agree", run, cleaned, chains[-1], settings
+                ),
                 join.ComposeAgain(run, settings, turn), critical=True,
             )  # fmt: skip
             begun = graph.ledger(name)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from warpbeam.kernels.mesh.trend import Numbers, Series
+from warpbeam.kernels.mesh.trend import Numbers, Series, tricube
 
 _DEVIATION = 1.48  # standard deviation over median deviation
 _HUBER = 1.345  # deviations beyond which a step counts less: 95 % as efficient as a mean
@@ -89,8 +89,8 @@ def _around(at: Float[np.ndarray, " z"], apart: Series, weight: Series) -> tuple
     out, share = np.empty_like(apart), 0.0
     for row, z in enumerate(at):
         near = slice(*np.searchsorted(at, (z - _REACH, z + _REACH + 1)))
-        tricube = (1 - (np.abs(at[near] - z) / (_REACH + 1)) ** 3).clip(0) ** 3
-        each = tricube[:, None] * weight[near]
+        close = tricube((at[near] - z) / (_REACH + 1))
+        each = close[:, None] * weight[near]
         out[row] = (each * apart[near]).sum(axis=0) / each.sum(axis=0)
-        share += float((tricube**2).sum() / tricube.sum() ** 2)
+        share += float((close**2).sum() / close.sum() ** 2)
     return out, share / len(at)

@@ -59,9 +59,14 @@ def slow_part(
     return (rows @ flat).reshape(len(wanted), *offsets.shape[1:])
 
 
+def tricube(away: Float[np.ndarray, " z"]) -> Float[np.ndarray, " z"]:
+    """Weights that fall from 1 to 0 at a distance of 1 (Cleveland 1979)."""
+    return np.clip(1 - np.abs(away) ** 3, 0, None) ** 3
+
+
 def _local_line(away: Float[np.ndarray, " z"]) -> Float[np.ndarray, " z"]:
     """Weights whose sum with values is the value at 0 of the best line."""
-    weight = np.clip(1 - np.abs(away) ** 3, 0, None) ** 3
+    weight = tricube(away)
     total, first, second = (float((weight * away**k).sum()) for k in range(3))
     spread = total * second - first**2
     if spread <= 1e-9 * total**2:

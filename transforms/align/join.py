@@ -15,26 +15,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-from warpbeam.transforms.align.blocks import MeshSettings, blocks_in_turn
+from warpbeam.transforms.align.blocks import MeshSettings
 from warpbeam.transforms.align.frame import Frame, chained_uri, joined_uri, load_frame
-from warpbeam.transforms.align.mesh_store import read_mesh
+from warpbeam.transforms.align.mesh_store import Field, read_mesh
 from warpbeam.transforms.align.starts import Starts, decay_of
 from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import fields
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
-
-Field = Float[np.ndarray, "c y x"]
-
-
-def one_agreement(
-    run: RunFolder, cleaned: Ledger, chains: Ledger, settings: MeshSettings
-) -> Iterator[Unit]:
-    """The single unit. Payload: a fingerprint of the chains, and see `blocks.blocks_in_turn`."""
-    yield ("agree",), [chains.fingerprint(), blocks_in_turn(run, cleaned, settings)]
 
 
 class ComposeAgain:

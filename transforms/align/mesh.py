@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from warpbeam.kernels.maps.coordinate_map import on_lattice
 from warpbeam.kernels.maps.invert import invert
@@ -14,15 +13,13 @@ from warpbeam.kernels.mesh.chain import Section, solve_chain
 from warpbeam.transforms.align.blocks import MeshSettings, beginning, block_units
 from warpbeam.transforms.align.cut import load_cuts
 from warpbeam.transforms.align.frame import Frame, chained_uri, clean_uri, load_frame, mesh_uri
-from warpbeam.transforms.align.mesh_store import write_mesh
+from warpbeam.transforms.align.mesh_store import Field, write_mesh
 from warpbeam.transforms.align.starts import Starts
 from warpbeam.transforms.keys import RunKey
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import fields
 from warpbeam.transforms.storage.ledger import Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
-
-Field = Float[np.ndarray, "c y x"]
 
 
 def list_chains(

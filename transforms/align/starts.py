@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from warpbeam.kernels.geometry.box import Box
 from warpbeam.kernels.maps.compose import compose
@@ -20,24 +19,22 @@ from warpbeam.kernels.maps.coordinate_map import on_lattice
 from warpbeam.kernels.mesh.decay import Decay
 from warpbeam.transforms.align.blocks import LEAD, MeshSettings, blocks_in_turn
 from warpbeam.transforms.align.frame import Frame, load_frame, mesh_uri, work_uri
-from warpbeam.transforms.align.mesh_store import read_mesh
+from warpbeam.transforms.align.mesh_store import Field, read_mesh
 from warpbeam.transforms.stage import Unit
 from warpbeam.transforms.storage import fields, store
 from warpbeam.transforms.storage.errors import InputError
 from warpbeam.transforms.storage.ledger import Key, Ledger, Record
 from warpbeam.transforms.storage.run_folder import RunFolder
 
-Field = Float[np.ndarray, "c y x"]
 
-
-def one_start(
-    run: RunFolder, cleaned: Ledger, meshes: Ledger, settings: MeshSettings
+def one_composition(
+    name: str, run: RunFolder, cleaned: Ledger, meshes: Ledger, settings: MeshSettings
 ) -> Iterator[Unit]:
-    """The single unit.
+    """The single unit of a stage that composes starts, under a name.
 
     Payload: a fingerprint of the meshes, and see `blocks_in_turn`.
     """
-    yield ("starts",), [meshes.fingerprint(), blocks_in_turn(run, cleaned, settings)]
+    yield (name,), [meshes.fingerprint(), blocks_in_turn(run, cleaned, settings)]
 
 
 def starts_uri(run: RunFolder, turn: int) -> str:
